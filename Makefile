@@ -1,0 +1,40 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check dev bench clean
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed ## train a whole front on this machine, and look at it
+	$(BIN)/moalign demo
+
+test: $(VENV)/.test ## the whole suite
+	$(BIN)/python -m pytest --doctest-modules --jaxtyping-packages=moalign,beartype.beartype \
+		tests moalign objectives frontiers dashboards
+
+check: $(VENV)/.dev ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+dev: $(VENV)/.dev ## everything a contributor needs, with the commit hooks
+	$(BIN)/pre-commit install
+
+bench: $(VENV)/.bench ## the benchmarks; each prints ratios of one run
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## what the targets above made, but for runs/
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'moalign needs Python 3.11 or newer: make PYTHON=...'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.%: $(VENV)/.installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[$*]'
+	@touch $@

@@ -1,0 +1,40 @@
+"""What moalign shows: each panel is a pure record (`*_info`) and a dumb drawing of it (`*_figure`).
+
+report       the report of a run: one HTML file that opens with the network off
+summary      the front in a sentence
+front        the front, in the plane (plane.py) or in space (space.py)
+pairs        a front of many objectives: the pairs that conflict most
+parallel     all objectives at once
+control      weight asked against value attained
+indicators   what each indicator is worth, and means
+points       every point in a table
+texts        what the adapters say, two of them side by side
+theme        colours, marks and type, light and dark
+records      what a report is told beside the Pareto set: Blend, Sample
+marks, wording, grid   what the panels share
+
+In a notebook, `front_figure(pareto_set)` is a plain Plotly figure.
+"""
+
+from moalign.dashboards.control import control_figure, control_info
+from moalign.dashboards.front import front_figure, front_info
+from moalign.dashboards.pairs import pairs_figure, pairs_info
+from moalign.dashboards.parallel import parallel_figure, parallel_info
+from moalign.dashboards.records import Blend, Sample
+from moalign.dashboards.report import Report, report_html, write_report
+
+__all__ = [
+    "Blend",
+    "Report",
+    "Sample",
+    "control_figure",
+    "control_info",
+    "front_figure",
+    "front_info",
+    "pairs_figure",
+    "pairs_info",
+    "parallel_figure",
+    "parallel_info",
+    "report_html",
+    "write_report",
+]

@@ -1,0 +1,114 @@
+"""Control: who asks for more of an objective, do they get more of it?"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from moalign.dashboards.grid import grid_shape
+from moalign.dashboards.marks import Mark, point_mark
+from moalign.dashboards.plane import hover_texts
+from moalign.dashboards.theme import NEUTRAL, TEMPLATE, blank_figure, objective_colour
+from moalign.dashboards.wording import number, plotly_text, short
+from moalign.frontiers.indicators import kendall_tau
+from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
+
+
+@dataclass(frozen=True)
+class ControlPanel:
+    """One objective: weight asked and value attained of each point, and whether their order agrees.
+
+    `column` is the objective's place in the set; `tau` is None where no order exists, `base` where it was not measured.
+    """
+
+    objective: str
+    column: int
+    marks: tuple[Mark, ...]
+    on_front: tuple[bool, ...]
+    tau: float | None
+    base: float | None
+
+
+@dataclass(frozen=True)
+class ControlInfo:
+    """One panel for each objective; none for an empty set, and `note` says so."""
+
+    panels: tuple[ControlPanel, ...]
+    note: str
+
+    def split(self) -> tuple["ControlInfo", ...]:
+        """One for each objective, so that a page can let them flow."""
+        return tuple(replace(self, panels=(panel,)) for panel in self.panels)
+
+
+def control_info(front: ParetoSet, base: ParetoPoint | None = None) -> ControlInfo:
+    """Weight asked against value attained, for each objective, with Kendall's tau (tau-b) between the two."""
+    if len(front) == 0:
+        return ControlInfo((), "No adapter has been measured yet, so nothing can be said about control.")
+    names = front.objectives
+    marks = tuple(point_mark(point, names) for point in front)
+    taus = kendall_tau(np.array([mark.asked for mark in marks]), front.values).tolist()
+    flags = tuple(front.on_front.tolist())
+    panels = tuple(
+        ControlPanel(
+            name, i, marks, flags, None if np.isnan(taus[i]) else taus[i], float(base.values[name]) if base else None
+        )
+        for i, name in enumerate(names)
+    )
+    return ControlInfo(panels, "")
+
+
+def control_figure(info: ControlInfo) -> go.Figure:
+    """One small panel for each objective, Kendall's tau in its title; hollow marks are dominated points."""
+    if not info.panels:
+        return blank_figure(info.note)
+    rows, columns = grid_shape(len(info.panels))
+    titles = [_title(panel) for panel in info.panels]
+    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.1, vertical_spacing=0.2)
+    figure.update_layout(template=TEMPLATE, height=80 + 250 * rows, showlegend=False, margin={"t": 34})
+    # Titles stand over the left end of their axes, as headings do.
+    for i, annotation in enumerate(figure.layout.annotations):
+        axis = "xaxis" if i == 0 else f"xaxis{i + 1}"
+        annotation.update(x=figure.layout[axis].domain[0], xanchor="left", font={"size": 14})
+    for i, panel in enumerate(info.panels):
+        _draw(figure, panel, i // columns + 1, i % columns + 1)
+    figure.update_xaxes(range=[-0.06, 1.06], tickvals=[0, 0.25, 0.5, 0.75, 1], title_text="weight asked")
+    return figure
+
+
+def _title(panel: ControlPanel) -> str:
+    order = "no order" if panel.tau is None else f"τ = {number(panel.tau, 2)}"
+    return f"<b>{plotly_text(short(panel.objective))}</b>   {order}"
+
+
+def _draw(figure: go.Figure, panel: ControlPanel, row: int, col: int) -> None:
+    column, colour = panel.column, objective_colour(panel.column)
+    if panel.base is not None:
+        figure.add_hline(panel.base, row=row, col=col, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
+    values = [mark.values[column] for mark in panel.marks]
+    figure.add_scatter(
+        x=[mark.asked[column] for mark in panel.marks],
+        y=values,
+        error_y={
+            "type": "data",
+            "array": [max(mark.high[column] - mark.values[column], 0.0) for mark in panel.marks],
+            "arrayminus": [max(mark.values[column] - mark.low[column], 0.0) for mark in panel.marks],
+            "color": colour,
+            "thickness": 1,
+            "width": 0,
+        },
+        mode="markers",
+        marker={
+            "color": colour,
+            "size": 8,
+            "symbol": ["circle" if flag else "circle-open" for flag in panel.on_front],
+            "line": {"width": 1.5, "color": colour},
+        },
+        hovertext=hover_texts(panel.marks),
+        hoverinfo="text",
+        customdata=[mark.adapter for mark in panel.marks],
+        row=row,
+        col=col,
+    )
+    figure.update_yaxes(title_text="value attained", row=row, col=col)

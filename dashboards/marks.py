@@ -1,0 +1,127 @@
+"""What a drawing of the front shows, whatever its number of dimensions: marks, and the curve of the blends."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from moalign.dashboards.records import Blend
+from moalign.dashboards.wording import measured, number, preference_text, row_text, short
+from moalign.frontiers.pareto_set import ParetoPoint
+
+Values = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A measured place: its value, low and high end for each objective, and what is said about it.
+
+    `label` stands beside the mark, empty for most; `hover` is shown on demand, a line each; `asked` holds the weight
+    of each objective. `adapter` is empty for a blend.
+    """
+
+    adapter: str
+    label: str
+    values: Values
+    low: Values
+    high: Values
+    asked: Values
+    hover: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FrontInfo:
+    """What the front panel shows; `note` is a sentence on what is unusual, `path` runs along the measured blends.
+
+    Each piece of `paths` is a polyline; `exact` holds the points of the exact front, ordered by the first objective.
+    """
+
+    objectives: tuple[str, ...]
+    on_front: tuple[Mark, ...]
+    dominated: tuple[Mark, ...]
+    base: Mark | None
+    blends: tuple[Mark, ...]
+    paths: tuple[tuple[Values, ...], ...]
+    exact: tuple[Values, ...]
+    note: str
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """All trained points: those on the front, then the dominated ones."""
+        return self.on_front + self.dominated
+
+
+def point_mark(point: ParetoPoint, objectives: Sequence[str], label: str = "") -> Mark:
+    """The mark of a trained point. Where it has no interval for an objective, none is drawn."""
+    values = tuple(float(point.values[name]) for name in objectives)
+    intervals = [point.intervals.get(name, (value, value)) for name, value in zip(objectives, values, strict=True)]
+    facts = [
+        f"{title} {number(value)}{unit}"
+        for title, value, unit in (
+            ("KL to reference", point.kl_to_reference, " nats"),
+            ("KL to its optimum", point.kl_to_oracle, " nats"),
+            ("mean length", point.length, " tokens"),
+        )
+        if value is not None
+    ]
+    title = "base model" if label == "base" else preference_text(point.preference, objectives)
+    return Mark(
+        point.adapter,
+        label,
+        values,
+        tuple(float(low) for low, _ in intervals),
+        tuple(float(high) for _, high in intervals),
+        tuple(point.preference.weights.get(name, 0.0) for name in objectives),
+        (title, *_value_lines(point.values, point.standard_errors, objectives), *facts),
+    )
+
+
+def blend_mark(blend: Blend, objectives: Sequence[str]) -> Mark:
+    """The mark of a measured blend; its error is told on demand and not drawn."""
+    values = tuple(float(blend.values[name]) for name in objectives)
+    asked = tuple(blend.preference.weights.get(name, 0.0) for name in objectives)
+    hover = (
+        f"blend for {preference_text(blend.preference, objectives)}",
+        *_value_lines(blend.values, blend.standard_errors, objectives),
+        row_text(blend.row),
+    )
+    return Mark("", "", values, values, values, asked, hover)
+
+
+def blend_paths(blends: Iterable[Blend], points: Iterable[ParetoPoint], objectives: Sequence[str]) -> tuple:
+    """One polyline for each pair of adapters that was blended, from one, over their blends, to the other.
+
+    A row that is one-hot is the adapter itself, so each polyline starts and ends at trained points, where they are
+    among `points`. Blends of three adapters and more lie on no line, and are drawn as marks alone.
+    """
+    trained = {point.adapter: _values(point.values, objectives) for point in points}
+    by_pair: dict[tuple[str, ...], list[Blend]] = {}
+    for blend in blends:
+        if len(blend.parents) == 2:
+            by_pair.setdefault(tuple(sorted(blend.parents)), []).append(blend)
+    paths = []
+    for (first, second), between in by_pair.items():
+        steps = sorted(between, key=lambda blend: blend.row[second])
+        path = [trained.get(first), *(_values(step.values, objectives) for step in steps), trained.get(second)]
+        paths.append(tuple(place for place in path if place is not None))
+    return tuple(paths)
+
+
+def corner_labels(points: Sequence[ParetoPoint], objectives: Sequence[str]) -> dict[str, str]:
+    """For the point that asks most for each objective, what it asks: the two or three marks that need a name.
+
+    Keys are adapters. A tie goes to the earliest point; a point that is extreme in two objectives is named once.
+    """
+    labels: dict[str, str] = {}
+    for name in objectives if len(points) > 1 else ():
+        most = max(points, key=lambda point: point.preference.weights.get(name, 0.0))
+        weight = most.preference.weights.get(name, 0.0)
+        if weight > 0.5:
+            labels.setdefault(most.adapter, f"{short(name, 16)} {weight:.2g}")
+    return labels
+
+
+def _values(values: dict[str, float], objectives: Sequence[str]) -> Values:
+    return tuple(float(values[name]) for name in objectives)
+
+
+def _value_lines(values: dict[str, float], errors: dict[str, float], objectives: Sequence[str]) -> list[str]:
+    return [f"{short(name)} {measured(values[name], errors.get(name))}" for name in objectives]

@@ -1,0 +1,144 @@
+"""Draws two objectives of a front into a pair of axes."""
+
+from collections.abc import Iterable, Sequence
+
+import plotly.graph_objects as go
+
+from moalign.dashboards.marks import FrontInfo, Mark, Values
+from moalign.dashboards.theme import ACCENT, INK, NEUTRAL
+from moalign.dashboards.wording import plotly_text, short
+
+
+def draw_plane(figure: go.Figure, info: FrontInfo, x: int, y: int, cell: tuple[int, int] | None = None) -> None:
+    """Add objectives `x` and `y` of the front to `figure`, in subplot `cell` (row, column), or in its only axes.
+
+    From the back to the front: the exact front, dominated points, blends, the front, the base model. Lines through
+    the front and the exact front are drawn for two objectives only; a projection of more has no order to follow.
+    """
+    place = {} if cell is None else {"row": cell[0], "col": cell[1]}
+    joined = len(info.objectives) == 2
+    for trace in (
+        *_exact(info.exact, x, y, joined),
+        *_marks(info.dominated, x, y, "dominated", _style("x", 7, NEUTRAL), opacity=0.5),
+        *_blends(info, x, y),
+        *(_line(info.on_front, x, y) if joined else ()),
+        *_marks(info.on_front, x, y, "on the front", _style("circle", 10, ACCENT)),
+        *_marks([info.base] if info.base else [], x, y, "base model", _style("diamond", 11, NEUTRAL)),
+    ):
+        trace.update(legendrank=_RANKS.index(trace.legendgroup), showlegend=cell in (None, (1, 1)) and trace.showlegend)
+        figure.add_trace(trace, **place)
+    figure.update_xaxes(title_text=plotly_text(short(info.objectives[x])), **place)
+    figure.update_yaxes(title_text=plotly_text(short(info.objectives[y])), **place)
+
+
+_RANKS = ("on the front", "blends of neighbours", "exact front", "dominated", "base model")
+
+
+def hover_texts(marks: Iterable[Mark]) -> list[str]:
+    """What is shown over each mark, its first line bold."""
+    lines = ([plotly_text(line) for line in mark.hover] for mark in marks)
+    return [f"<b>{first}</b><br>" + "<br>".join(rest) for first, *rest in lines]
+
+
+def _style(symbol: str, size: int, colour: str) -> dict[str, object]:
+    return {"symbol": symbol, "size": size, "color": colour}
+
+
+def _marks(
+    marks: Sequence[Mark], x: int, y: int, name: str, marker: dict[str, object], opacity: float = 1.0
+) -> Iterable[go.Scatter]:
+    if not marks:
+        return
+    yield go.Scatter(
+        x=[mark.values[x] for mark in marks],
+        y=[mark.values[y] for mark in marks],
+        error_x=_errors(marks, x, marker["color"]),
+        error_y=_errors(marks, y, marker["color"]),
+        mode="markers+text" if any(mark.label for mark in marks) else "markers",
+        text=[plotly_text(mark.label) for mark in marks],
+        textposition="bottom left",
+        textfont={"color": INK, "size": 12},
+        marker=marker,
+        opacity=opacity,
+        hovertext=hover_texts(marks),
+        hoverinfo="text",
+        customdata=[mark.adapter for mark in marks],
+        cliponaxis=False,
+        name=name,
+        legendgroup=name,
+        showlegend=True,
+    )
+
+
+def _errors(marks: Sequence[Mark], axis: int, colour: object) -> dict[str, object]:
+    return {
+        "type": "data",
+        "array": [max(mark.high[axis] - mark.values[axis], 0.0) for mark in marks],
+        "arrayminus": [max(mark.values[axis] - mark.low[axis], 0.0) for mark in marks],
+        "color": colour,
+        "thickness": 1,
+        "width": 0,
+    }
+
+
+def _line(marks: Sequence[Mark], x: int, y: int) -> Iterable[go.Scatter]:
+    if len(marks) < 2:
+        return
+    places = sorted((mark.values[x], -mark.values[y]) for mark in marks)
+    yield go.Scatter(
+        x=[place[0] for place in places],
+        y=[-place[1] for place in places],
+        mode="lines",
+        line={"color": ACCENT, "width": 1},
+        opacity=0.6,
+        hoverinfo="skip",
+        legendgroup="on the front",
+        showlegend=False,
+    )
+
+
+def _blends(info: FrontInfo, x: int, y: int) -> Iterable[go.Scatter]:
+    name = "blends of neighbours"
+    if info.paths:
+        xs, ys = broken([[(place[x], place[y]) for place in path] for path in info.paths])
+        line = {"color": ACCENT, "width": 1.5, "dash": "dash"}
+        yield go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", legendgroup=name, showlegend=False)
+    if info.blends:
+        yield go.Scatter(
+            x=[mark.values[x] for mark in info.blends],
+            y=[mark.values[y] for mark in info.blends],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 6, "color": ACCENT, "line": {"width": 1.5}},
+            hovertext=hover_texts(info.blends),
+            hoverinfo="text",
+            name=name,
+            legendgroup=name,
+            showlegend=True,
+        )
+
+
+def _exact(places: Sequence[Values], x: int, y: int, joined: bool) -> Iterable[go.Scatter]:
+    if not places:
+        return
+    yield go.Scatter(
+        x=[place[x] for place in places],
+        y=[place[y] for place in places],
+        mode="lines" if joined and len(places) > 1 else "markers",
+        line={"color": NEUTRAL, "width": 2, "dash": "dot"},
+        marker={"symbol": "circle-open", "size": 4, "color": NEUTRAL},
+        opacity=1.0 if joined else 0.6,
+        hovertemplate="exact front<br>%{x:.3g}, %{y:.3g}<extra></extra>",
+        name="exact front",
+        legendgroup="exact front",
+        showlegend=True,
+    )
+
+
+def broken(paths: Sequence[Sequence[Sequence[float]]]) -> list[list[float | None]]:
+    """The coordinates of several polylines as one, with a gap after each.
+
+    >>> broken([[(1, 2), (3, 4)], [(5, 6), (7, 8)]])
+    [[1, 3, None, 5, 7, None], [2, 4, None, 6, 8, None]]
+    """
+    joined = [place for path in paths for place in (*path, (None,) * len(path[0]))]
+    return [list(column) for column in zip(*joined, strict=True)]

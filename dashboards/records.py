@@ -1,0 +1,40 @@
+"""What a report is told beside the Pareto set: blends that were measured, and texts that were sampled."""
+
+from dataclasses import dataclass
+
+from moalign.preference import Preference
+
+BASE = "base"  # the adapter name of the base model, on which all rows are zero
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A measured mixing row of several adapters; `row` is adapter name to weight, values as in a ParetoPoint.
+
+    >>> Blend({"a1": 0.5, "a2": 0.5}, Preference.of({"brief": 1}), {"brief": 1.0}, {"brief": 0.1}).parents
+    ('a1', 'a2')
+    """
+
+    row: dict[str, float]
+    preference: Preference
+    values: dict[str, float]
+    standard_errors: dict[str, float]
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The adapters that take part, in the order of the row."""
+        return tuple(adapter for adapter, weight in self.row.items() if weight != 0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response to one prompt, with its score under each objective; `adapter` is "base" for the base model.
+
+    >>> Sample("base", "Hi", "Hello.", {"brief": -1.0}).adapter == BASE
+    True
+    """
+
+    adapter: str
+    prompt: str
+    response: str
+    scores: dict[str, float]

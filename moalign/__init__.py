@@ -1,0 +1,48 @@
+"""moalign: a Pareto set of LoRA adapters for objectives that conflict.
+
+The names that a user needs first stand here, and are loaded when they are first used; everything else is imported
+from the module that holds it.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moalign.bank import AdapterBank as AdapterBank
+    from moalign.config import load_config as load_config
+    from moalign.frontiers import ParetoPoint as ParetoPoint
+    from moalign.frontiers import ParetoSet as ParetoSet
+    from moalign.preference import Preference as Preference
+    from moalign.report import save_report as save_report
+    from moalign.runs import Run as Run
+    from moalign.summary import summarise as summarise
+    from moalign.sweep import run_sweep as run_sweep
+    from moalign.talking import Speaker as Speaker
+
+# The wheel nests objectives/, frontiers/ and dashboards/ here; a checkout keeps them beside us.
+if not (Path(__file__).parent / "objectives").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AdapterBank": "bank",
+    "ParetoPoint": "frontiers",
+    "ParetoSet": "frontiers",
+    "Preference": "preference",
+    "Run": "runs",
+    "Speaker": "talking",
+    "load_config": "config",
+    "run_sweep": "sweep",
+    "save_report": "report",
+    "summarise": "summary",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to load: `moalign --help` and a typing error should not wait for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'moalign' has no attribute {name!r}")
+    return getattr(import_module(f"moalign.{_HOMES[name]}"), name)

@@ -1,0 +1,98 @@
+"""Generating for many rows of the bank in one batch, so that a text depends on its own seed and on nothing else."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from moalign.bank import AdapterBank, Row
+from moalign.errors import BaseModelError
+from moalign.models import BaseModel
+
+
+class SeededSampling(LogitsProcessor):
+    """Draw each next token by its sequence's own uniform number, whatever else is in the batch.
+
+    The token is the first whose cumulative probability passes u (inversion), so that neighbouring policies with the
+    same u mostly agree: differences between adapters are measured on common random numbers.
+    """
+
+    def __init__(self, uniforms: Float[Tensor, "b t"], temperature: float):
+        self.uniforms = uniforms
+        self.temperature = temperature
+        self.step = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Leave only the drawn token possible."""
+        cumulative = torch.softmax(scores.double() / self.temperature, dim=-1).cumsum(-1)
+        # The last sum may fall short of 1 by rounding; scaling u by it keeps the draw inside.
+        wanted = self.uniforms[:, self.step, None].to(scores.device) * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, wanted, right=True).clamp_max(scores.shape[-1] - 1)
+        self.step += 1
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+def uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "b t"]:
+    """One stream of uniform numbers in [0, 1) per seed."""
+    return torch.stack(
+        [torch.rand(steps, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    )
+
+
+@torch.no_grad()
+def generate(
+    base: BaseModel,
+    bank: AdapterBank | None,
+    rows: Row | None,
+    prompts: Sequence[list[int]],
+    *,
+    seeds: Sequence[int],
+    max_new_tokens: int,
+    temperature: float = 1.0,
+) -> list[list[int]]:
+    """One response per prompt, as token ids up to and including EOS (absent if `max_new_tokens` came first).
+
+    `rows` has one row per prompt; None, or no bank, is the base model. Raises BaseModelError for a prompt that
+    leaves no room in the model's context.
+    """
+    longest = max(map(len, prompts))
+    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and longest + max_new_tokens > limit:
+        raise BaseModelError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the {limit} positions of {base.name}"
+        )
+    ids = torch.full((len(prompts), longest), base.pad_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,  # the processor has drawn already
+        # Said outright, because what is left open is filled from the model's own generation_config.json, and these
+        # would make another policy of it than the one whose log-probabilities are taken.
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        eos_token_id=list(base.eos_ids),
+        pad_token_id=base.pad_id,
+    )
+    sampling = SeededSampling(uniforms(seeds, max_new_tokens), temperature)
+    inputs = {"input_ids": ids.to(base.device), "attention_mask": mask.to(base.device)}
+    arguments = {"generation_config": config, "logits_processor": LogitsProcessorList([sampling])}
+    if bank is None or rows is None:
+        out = base.model.generate(**inputs, **arguments)
+    else:
+        with bank.rows(rows):
+            out = base.model.generate(**inputs, **arguments)
+    return [_until_eos(response, base.eos_ids) for response in out[:, longest:].tolist()]
+
+
+def _until_eos(ids: list[int], eos: Sequence[int]) -> list[int]:
+    for place, token in enumerate(ids):
+        if token in eos:
+            return ids[: place + 1]
+    return ids

@@ -1,0 +1,254 @@
+"""Log-probabilities of responses: sums over their tokens, EOS included, in nats.
+
+Two savings, both exact. A prompt is read once for all of its responses: the chosen and the rejected one stand behind
+it in one sequence, and an attention mask keeps them from seeing each other. And the logits over the vocabulary are
+never stored: the logarithm of their sum of exponentials, and its gradient, are accumulated over pieces of the
+vocabulary, as flash attention does over keys.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers import PreTrainedModel
+
+from moalign.bank import AdapterBank, Row
+from moalign.batches import Tokens
+from moalign.errors import DataError
+
+_PIECE = 2**24  # logits that exist at one time, as float32: 64 MiB
+
+
+class _TargetLogProb(torch.autograd.Function):
+    """log softmax(h W^T)[target] for n tokens, with d/dh = W[target] - softmax(h W^T) W kept from the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, matrix: Tensor, target: Tensor) -> Tensor:
+        count, wanted = len(hidden), hidden.requires_grad
+        top = hidden.new_full((count,), -torch.inf, dtype=torch.float32)
+        total, own = torch.zeros_like(top), torch.zeros_like(top)
+        mean = hidden.new_zeros(hidden.shape, dtype=torch.float32) if wanted else None
+        size = max(256, _PIECE // max(count, 1))
+        for start in range(0, len(matrix), size):
+            piece = matrix[start : start + size]
+            logits = linear(hidden, piece).float()
+            # The target's own logit is rounded as all others are: in bfloat16 it could else exceed their sum.
+            place = target - start
+            here = (place >= 0) & (place < len(piece))
+            own = torch.where(here, logits.gather(1, place.clamp(0, len(piece) - 1)[:, None])[:, 0], own)
+            higher = torch.maximum(top, logits.amax(1))
+            weights = torch.exp(logits - higher[:, None])
+            keep = torch.exp(top - higher)
+            total = total * keep + weights.sum(1)
+            if mean is not None:
+                mean = mean * keep[:, None] + weights.to(piece.dtype) @ piece
+            top = higher
+        if mean is not None:
+            ctx.save_for_backward((matrix[target] - mean / total[:, None]).to(hidden.dtype))
+        return own - top - total.log()
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient[0][:, None].to(slope.dtype) * slope, None, None
+
+
+def target_logprobs(
+    hidden: Float[Tensor, "n d"], matrix: Float[Tensor, "v d"], target: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """log softmax(hidden matrix^T)[target], float32, without ever holding the logits of all n tokens.
+
+    Gradients flow to `hidden`; the output matrix is frozen.
+    """
+    return _TargetLogProb.apply(hidden, matrix.detach(), target)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Log-probabilities under one model.
+
+    `head` is the backbone and the output matrix where the logits are their plain product (`find_head`); None for an
+    architecture that scales or caps its logits, whose own logits are then used. `shares_prompt` says whether the
+    architecture takes an attention mask of ours, and so may read a prompt once for two responses, in sequences of at
+    most `window` tokens (beyond a sliding window, the mask would have to be another one in some layers).
+    """
+
+    model: PreTrainedModel
+    head: tuple[nn.Module, Tensor] | None
+    shares_prompt: bool
+
+    @property
+    def window(self) -> float:
+        """The length up to which every layer sees every token."""
+        config = self.model.config.get_text_config()
+        limits = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+        return min((limit for limit in limits if limit), default=float("inf"))
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Scorer":
+        """Find out by trying: seven tokens, two layouts, two ways to the logits."""
+        head = find_head(model)
+        return cls(model, head, _takes_mask(cls(model, head, False)))
+
+    def pack(self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], pad: int) -> Tokens:
+        """Lay out responses[i], any number of them, behind prompts[i]; response number = order of appearance."""
+        longest = max(len(p) + sum(map(len, group)) for p, group in zip(prompts, responses, strict=True))
+        if self.shares_prompt and longest <= self.window:
+            return pack_shared(prompts, responses, pad)
+        flat = [(prompt, [response]) for prompt, group in zip(prompts, responses, strict=True) for response in group]
+        return pack_shared([prompt for prompt, _ in flat], [group for _, group in flat], pad)
+
+    def logprobs(self, tokens: Tokens) -> Float[Tensor, " responses"]:
+        """Sum of log-probabilities of each response's tokens, float32, differentiable."""
+        tokens = tokens.to(self.model.device)
+        inputs = {"input_ids": tokens.ids, "position_ids": tokens.positions, "attention_mask": tokens.attention_mask}
+        if self.head is not None and not self._head_is_adapted():
+            backbone, matrix = self.head
+            hidden = backbone(**inputs, use_cache=False).last_hidden_state[tokens.sequence, tokens.place]
+            each = target_logprobs(hidden, matrix.to(hidden.dtype), tokens.target)
+        else:
+            logits = self.model(**inputs, use_cache=False).logits[tokens.sequence, tokens.place]
+            each = torch.cat([_pick(piece, ids) for piece, ids in _pieces(logits, tokens.target)])
+        return each.new_zeros(tokens.responses).index_add(0, tokens.owner, each)
+
+    def _head_is_adapted(self) -> bool:
+        """Whether a bank sits on the output layer itself, which then is more than its matrix."""
+        head = self.model.get_output_embeddings()
+        return head is not None and bool(head._forward_hooks)
+
+    @torch.no_grad()
+    def batched(
+        self,
+        prompts: Sequence[list[int]],
+        responses: Sequence[Sequence[list[int]]],
+        pad: int,
+        *,
+        bank: AdapterBank | None = None,
+        rows: Row | None = None,
+        tokens_per_pass: int = 16384,
+    ) -> Float[Tensor, " responses"]:
+        """`logprobs` of any number of responses without gradients, in passes of similar length.
+
+        `rows` has one row per prompt; without it the base model scores. The result is in order of appearance.
+        """
+        lengths = [len(p) + sum(map(len, group)) for p, group in zip(prompts, responses, strict=True)]
+        starts = np.cumsum([0, *map(len, responses)])
+        found = torch.zeros(int(starts[-1]))
+        # Sorted by row as well, so that a pass sees few adapters and mostly takes the bank's cheap path.
+        which = rows.argmax(1).tolist() if rows is not None else [0] * len(prompts)
+        asked = (i for i in range(len(prompts)) if responses[i])
+        order = sorted(asked, key=lambda i: (which[i], -lengths[i]))
+        while order:
+            count = max(1, tokens_per_pass // max(lengths[i] for i in order[: max(1, tokens_per_pass // 64)]))
+            taken, order = order[:count], order[count:]
+            tokens = self.pack([prompts[i] for i in taken], [responses[i] for i in taken], pad)
+            with self._rows(bank, rows, taken, [len(responses[i]) for i in taken], len(tokens.ids)):
+                values = self.logprobs(tokens).cpu()
+            places = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in taken])
+            found[torch.tensor(places)] = values
+        return found
+
+    @staticmethod
+    def _rows(
+        bank: AdapterBank | None, rows: Row | None, taken: list[int], counts: list[int], sequences: int
+    ) -> AbstractContextManager[None]:
+        if bank is None or rows is None:
+            return nullcontext()
+        mine = rows[taken]
+        return bank.rows(mine if sequences == len(mine) else mine.repeat_interleave(torch.tensor(counts), dim=0))
+
+
+def _pieces(logits: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor]]:
+    size = max(1, _PIECE // logits.shape[-1])
+    return list(zip(logits.split(size), target.split(size), strict=True))
+
+
+def _pick(logits: Tensor, target: Tensor) -> Tensor:
+    logits = logits.float()
+    return logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(1)
+
+
+def find_head(model: PreTrainedModel) -> tuple[nn.Module, Tensor] | None:
+    """The backbone and the output matrix Float[v, d], if ``logits == hidden @ matrix.T`` and nothing more.
+
+    Some architectures scale or cap their logits after the head; three tokens through both tell.
+    """
+    backbone, head = model.get_decoder(), model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or head.bias is not None or backbone is model:
+        return None
+    ids = torch.tensor([[1, 2, 3]], device=model.device)
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        found = linear(backbone(input_ids=ids).last_hidden_state, head.weight)
+    # The same products in the same order: any other step, however small on these three tokens, shows.
+    same = torch.allclose(expected.float(), found.float(), rtol=1e-6, atol=1e-6)
+    return (backbone, head.weight) if same else None
+
+
+def _takes_mask(plain: Scorer) -> bool:
+    """Whether a shared prompt gives what two separate sequences give; architectures differ in the masks they take."""
+    prompt, first, other, second = [1, 2, 3], [4, 5, 1], [5, 1, 2], [3, 2]
+    with torch.no_grad():
+        expected = plain.logprobs(pack_shared([prompt, prompt], [[first], [second]], pad=0))
+        try:
+            found = plain.logprobs(pack_shared([prompt], [[first, second]], pad=0))
+            after_other = plain.logprobs(pack_shared([prompt], [[other, second]], pad=0))
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return False
+    # What is masked counts exactly nothing, in any precision: a leak shows even where logits are nearly flat.
+    blind = bool(found[1] == after_other[1])
+    near = 1e-3 if plain.model.dtype in (torch.float32, torch.float64) else 2e-2
+    return blind and torch.allclose(expected, found, rtol=near, atol=near)
+
+
+def pack_shared(prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], pad: int) -> Tokens:
+    """Lay out each prompt once, its responses behind it, padded on the right.
+
+    With at most one response per prompt the mask is the usual one, Bool[b, t]; otherwise it is Bool[b, 1, t, t]: a
+    token sees the prompt and its own response up to itself. An empty response has the log-probability 0. Raises
+    DataError for an empty prompt: nothing would predict the response's first token.
+    """
+    for number, prompt in enumerate(prompts):
+        if not prompt:
+            raise DataError(
+                f"prompt {number} of the batch has no tokens, so nothing predicts its response's first token; "
+                "expected a prompt that is not empty, or a tokenizer that begins every text with a BOS token"
+            )
+    length = max(len(p) + sum(map(len, group)) for p, group in zip(prompts, responses, strict=True))
+    size = len(prompts)
+    ids = torch.full((size, length), pad)
+    positions = torch.zeros(size, length, dtype=torch.long)
+    part = torch.full((size, length), -1)  # 0 the prompt, 1.. its responses, -1 padding
+    gather: list[tuple[int, int, int, int]] = []
+    owner = 0
+    for row, (prompt, group) in enumerate(zip(prompts, responses, strict=True)):
+        start = len(prompt)
+        ids[row, :start] = torch.tensor(prompt)
+        positions[row, :start] = torch.arange(start)
+        part[row, :start] = 0
+        for number, response in enumerate(group):
+            stop = start + len(response)
+            ids[row, start:stop] = torch.tensor(response)
+            positions[row, start:stop] = torch.arange(len(prompt), len(prompt) + len(response))
+            part[row, start:stop] = number + 1
+            before = [len(prompt) - 1, *range(start, stop - 1)][: len(response)]
+            gather += [(row, place, token, owner) for place, token in zip(before, response, strict=True)]
+            owner += 1
+            start = stop
+    columns = torch.tensor(gather, dtype=torch.long).reshape(-1, 4).T
+    return Tokens(ids, positions, _mask(part), columns[0], columns[1], columns[2], columns[3], responses=owner)
+
+
+def _mask(part: Int[Tensor, "b t"]) -> Tensor:
+    if part.max() <= 1:
+        return part >= 0
+    seen = (part[:, None, :] == part[:, :, None]) | (part[:, None, :] == 0)
+    causal = torch.ones(part.shape[1], part.shape[1], dtype=torch.bool).tril()
+    # Padding sees itself only: a row of the mask without a single True would be NaN.
+    return (seen & causal)[:, None]

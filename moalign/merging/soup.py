@@ -1,0 +1,38 @@
+"""The exact soup of adapters, as one adapter."""
+
+from collections.abc import Sequence
+
+import torch
+
+from moalign.adapters import Adapter, LowRank
+
+
+def soup(adapters: Sequence[Adapter], weights: Sequence[float], rank: int | None = None) -> Adapter:
+    """sum_k w_k dW_k, layer by layer, as one adapter; not an average of factors, which would add cross terms.
+
+    The factors side by side are exact and have the sum of the ranks. With `rank`, each layer is then cut to its best
+    approximation of that rank: QR of both factors and an SVD of the small core (r x r), never of the dense delta.
+    Weights may have any sign and sum. A layer that an adapter lacks counts as 0.
+
+    >>> one = Adapter({"q": LowRank(torch.ones(1, 2), torch.ones(3, 1), 2.0)}, ("q",))
+    >>> soup([one, one], [0.5, 0.25]).layers["q"].delta()[0]
+    tensor([1.5000, 1.5000])
+    """
+    names = dict.fromkeys(name for adapter in adapters for name in adapter.layers)
+    layers = {}
+    for name in names:
+        parts = [(a.layers[name], w) for a, w in zip(adapters, weights, strict=True) if name in a.layers]
+        A = torch.cat([layer.A for layer, _ in parts])
+        B = torch.cat([layer.B * (weight * layer.scale) for layer, weight in parts], dim=1)
+        layers[name] = LowRank(A, B, 1.0) if rank is None else _truncate(A, B, rank)
+    first = adapters[0]
+    return Adapter(layers, first.target_modules, first.fan_in_fan_out)
+
+
+def _truncate(A: torch.Tensor, B: torch.Tensor, rank: int) -> LowRank:
+    """The best rank-r approximation of B A (Eckart-Young), its singular values shared evenly by both factors."""
+    left, upper = torch.linalg.qr(B)
+    right, lower = torch.linalg.qr(A.T)
+    U, S, Vh = torch.linalg.svd(upper @ lower.T, full_matrices=False)
+    root = S[:rank].sqrt()
+    return LowRank(root[:, None] * (Vh[:rank] @ right.T), (left @ U[:, :rank]) * root, 1.0)

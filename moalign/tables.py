@@ -1,0 +1,73 @@
+"""A run's summary as tables on a terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_MEANING = {
+    "hypervolume": "volume that the front dominates above the reference point",
+    "normalised_hypervolume": "the same as a share of the box up to the best value of each objective",
+    "expected_utility": "mean over preferences of the best point for each",
+    "mean_inner_product": "mean over points of preference . values (MIP)",
+    "sparsity": "mean squared gap between neighbours on the front; lower is denser",
+    "igd_plus": "distance from the oracle's front that is left; lower is better",
+    "hypervolume_ratio": "of the best possible at each point's own KL",
+    "hypervolume_ratio_at_beta": "of the optimum at the run's beta",
+}
+
+
+def describe(summary: dict[str, Any], folder: Path, report_path: Path | None) -> None:
+    """Print the points, the indicators, and where the report is."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_points(summary))
+    for name, meaning in _MEANING.items():
+        if summary[name] is not None:
+            console.print(f"  {name:<26}{summary[name]:>9.4f}   [dim]{meaning}[/]")
+    point = ", ".join(
+        f"{name} {value:.3f}" for name, value in zip(summary["objectives"], summary["reference_point"], strict=True)
+    )
+    console.print(f"  [dim]reference point: {escape(point)}[/]")
+    if summary["accuracy"]:
+        console.print(_accuracy(summary))
+    if report_path is not None:
+        console.print(f"  report: {report_path}")
+
+
+def _points(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
+    table.add_column("preference")
+    for name in summary["objectives"]:
+        table.add_column(escape(name), justify="right")
+    for name in ("kl", "kl to oracle", "front"):
+        table.add_column(name, justify="right")
+    base = summary["base"]
+    rows = ([{**base, "on_front": None}] if base else []) + summary["points"]
+    for point in rows:
+        weights = ",".join(f"{name}={weight:.3g}" for name, weight in point["preference"].items())
+        oracle = point["kl_to_oracle"]
+        table.add_row(
+            "base" if point["on_front"] is None else escape(weights),
+            *(f"{point['values'][name]:+.3f} ±{point['standard_errors'][name]:.3f}" for name in summary["objectives"]),
+            f"{point['kl_to_reference']:.2f}",
+            "" if oracle is None or point["on_front"] is None else f"{oracle:.2f}",
+            {True: "yes", False: "no", None: ""}[point["on_front"]],
+        )
+    return table
+
+
+def _accuracy(summary: dict[str, Any]) -> Table:
+    """Held-out pairs that the policy ranks as people did, before (base) and after (each preference)."""
+    by_adapter = {point["adapter"]: point["preference"] for point in summary["points"]}
+    names = list(next(iter(summary["accuracy"].values())))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2), title_justify="left")
+    table.title = "held-out pairs ranked as their labels say"
+    table.add_column("preference")
+    for name in names:
+        table.add_column(escape(name), justify="right")
+    for key, values in summary["accuracy"].items():
+        weights = ",".join(f"{name}={weight:.3g}" for name, weight in by_adapter.get(key, {}).items())
+        table.add_row(escape(weights) or "base (before)", *(f"{values[name]:.3f}" for name in names))
+    return table

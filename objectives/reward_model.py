@@ -1,0 +1,155 @@
+"""Any sequence-classification model as an objective: one of its heads reads prompt and response."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from moalign.batches import Completions, Prompt
+from moalign.errors import ConfigError, ObjectiveError, unknown
+from moalign.files import file_digest
+from moalign.objectives.base import fingerprint
+
+if TYPE_CHECKING:  # importing transformers takes seconds, which rules need not pay
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What a saved model is made of; a README beside it does not change its scores.
+_CONTENTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """One head of a sequence-classification model, times `scale`.
+
+    score(x, y) = scale * logits(x, y)[head]
+
+    `model` is a folder or a hub name; `head` is the column's number, or its label in the model's id2label; a negative
+    `scale` turns a head whose high value is bad. The score is the logit itself, in the model's own unit.
+
+    A conversational prompt goes through the model's chat template if it has one; otherwise, and for plain text, prompt,
+    `separator` and response are joined (the messages of a conversation by blank lines). The empty response is scored
+    like any other. Inputs are padded on the right, and read one by one where the model has no padding token, since it
+    could not tell padding from text. Raises ObjectiveError if the model cannot be loaded, has no such head, or an input
+    is longer than it reads: nothing is ever cut. The model is loaded when it is first needed.
+
+    >>> RewardModel("safe", "models/guard", head="toxic", scale=-1.0).name
+    'safe'
+    """
+
+    name: str
+    model: str
+    head: int | str = 0
+    scale: float = 1.0
+    separator: str = ""
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"objective {self.name!r}: batch_size is {self.batch_size}; expected at least 1")
+        if self.scale == 0:
+            raise ConfigError(f"objective {self.name!r}: scale is 0, so every score would be 0")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's files (or the commit of a hub name) and every setting but the batch size."""
+        folder = Path(self.model)
+        if folder.is_dir():
+            files = sorted({file for pattern in _CONTENTS for file in folder.glob(pattern)})
+            content = {file.name: file_digest(file) for file in files}
+        else:
+            content = {self.model: str(self._classifier.config._commit_hash)}
+        settings = {"head": self.head, "scale": self.scale, "separator": self.separator}
+        return fingerprint("reward_model", content=content, **settings)
+
+    def score(self, completions: Completions) -> Float[np.ndarray, " n"]:
+        """scale * logit for each completion."""
+        inputs = [self._ids(*pair) for pair in zip(completions.prompts, completions.responses, strict=True)]
+        self._check_lengths(inputs)
+        model, column = self._classifier, self._column
+        size = self.batch_size if model.config.get_text_config().pad_token_id is not None else 1
+        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))  # like lengths together: little padding
+        scores = np.empty(len(inputs), dtype=np.float64)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            ids, mask = self._padded([inputs[i] for i in rows])
+            with torch.inference_mode():
+                logits = model(input_ids=ids, attention_mask=mask).logits
+            scores[rows] = logits[:, column].double().cpu().numpy()
+        return self.scale * scores
+
+    def _ids(self, prompt: Prompt, response: str) -> list[int]:
+        tokenizer = self._tokenizer
+        if not isinstance(prompt, str) and tokenizer.chat_template is not None:
+            messages = [*prompt, {"role": "assistant", "content": response}]
+            text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+            return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if not isinstance(prompt, str):
+            prompt = "".join(message["content"] + "\n\n" for message in prompt)
+        return tokenizer(prompt + self.separator + response, verbose=False)["input_ids"]
+
+    def _check_lengths(self, inputs: list[list[int]]) -> None:
+        limits = (self._tokenizer.model_max_length, getattr(self._classifier.config, "max_position_embeddings", None))
+        limit = min(number for number in limits if number is not None)
+        longest = max(map(len, inputs), default=0)
+        if longest > limit:
+            over = sum(len(ids) > limit for ids in inputs)
+            raise ObjectiveError(
+                f"objective {self.name!r}: {over} of {len(inputs)} inputs are longer than the {limit} tokens that "
+                f"{self.model} reads (the longest has {longest}), and none is cut; shorten prompts or responses, or "
+                "use a reward model that reads more"
+            )
+
+    def _padded(self, inputs: list[list[int]]) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+        width = max(1, max(map(len, inputs)))
+        pad = self._classifier.config.get_text_config().pad_token_id or 0
+        ids = torch.full((len(inputs), width), pad)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(inputs):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        return ids.to(self._classifier.device), mask.to(self._classifier.device)
+
+    @cached_property
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
+        from transformers import AutoTokenizer
+
+        return self._load(AutoTokenizer)
+
+    @cached_property
+    def _classifier(self) -> "PreTrainedModel":
+        from transformers import AutoModelForSequenceClassification
+
+        model = self._load(AutoModelForSequenceClassification, use_safetensors=True)
+        config = model.config.get_text_config()
+        if config.pad_token_id is None:
+            config.pad_token_id = self._tokenizer.pad_token_id
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return model.to(device).eval().requires_grad_(False)
+
+    def _load(self, factory: Any, **options: Any) -> Any:
+        try:
+            return factory.from_pretrained(self.model, **options)
+        except (OSError, ValueError) as error:
+            raise ObjectiveError(
+                f"objective {self.name!r}: cannot load {self.model!r} ({str(error).splitlines()[0]}); expected a "
+                "folder or hub name with config.json, tokenizer and .safetensors weights (pickled ones are not loaded)"
+            ) from error
+
+    @property
+    def _column(self) -> int:
+        # transformers fills id2label in: LABEL_0, LABEL_1, ... where the model's author named none.
+        labels = {str(label): int(number) for number, label in (self._classifier.config.id2label or {}).items()}
+        if isinstance(self.head, str):
+            if self.head not in labels:
+                raise ObjectiveError(unknown(f"head of objective {self.name!r} ({self.model})", self.head, labels))
+            return labels[self.head]
+        if not 0 <= self.head < len(labels):
+            raise ObjectiveError(
+                f"objective {self.name!r}: head is {self.head}, but {self.model} has {len(labels)} (0 is the first)"
+            )
+        return self.head

@@ -1,0 +1,151 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moalign.frontiers import AddStatus, ParetoPoint, ParetoSet, hypervolume, non_dominated
+
+from moalign.errors import DataError
+from moalign.preference import Preference
+
+NAMES = ("helpful", "brief")
+
+
+def point(adapter, helpful, brief):
+    values = {"brief": float(brief), "helpful": float(helpful)}
+    return ParetoPoint(adapter, "modpo", Preference.of({"helpful": 1.0, "brief": 1.0}), values, {}, {})
+
+
+def empty():
+    return ParetoSet(NAMES, np.zeros(2))
+
+
+def test_new_replaces_dominated():
+    """(1,3) NEW; (3,1) NEW beside it; (1,1) DOMINATED; (2,4) REPLACES (1,3); the front is (3,1), (2,4)."""
+    points = empty()
+    statuses = [points.add(point(*one)) for one in [("a", 1, 3), ("b", 3, 1), ("c", 1, 1), ("d", 2, 4)]]
+    assert statuses == [AddStatus.NEW, AddStatus.NEW, AddStatus.DOMINATED, AddStatus.REPLACES]
+    assert [p.adapter for p in points] == ["a", "b", "c", "d"]
+    assert [p.adapter for p in points.front] == ["b", "d"]
+    assert points.on_front.tolist() == [False, True, False, True]
+
+
+def test_values_stand_in_the_order_of_the_objectives():
+    points = empty()
+    points.add(point("a", helpful=1.0, brief=2.0))
+    assert points.values.tolist() == [[1.0, 2.0]]
+    assert points.hypervolume() == 2.0
+
+
+def test_beating_only_what_was_dominated_already_replaces_nothing():
+    """(0,0) lies behind (3,1); (1,2) dominates it, but no point of the front: NEW."""
+    points = empty()
+    points.add(point("a", 3, 1))
+    points.add(point("b", 0, 0))
+    assert points.add(point("c", 1, 2)) is AddStatus.NEW
+
+
+def test_an_equal_adds_nothing_and_stands_on_the_front():
+    points = empty()
+    points.add(point("a", 1, 1))
+    assert points.add(point("b", 1, 1)) is AddStatus.DOMINATED
+    assert points.on_front.tolist() == [True, True]
+
+
+def test_the_newer_record_of_an_adapter_replaces_the_older():
+    """At its place, whatever it measured; its own older record neither dominates it nor is replaced by it."""
+    points = empty()
+    points.add(point("a", 2, 2))
+    points.add(point("b", 3, 0))
+    assert points.add(point("a", 1, 1)) is AddStatus.NEW
+    assert points.add(point("a", 2, 1)) is AddStatus.NEW
+    assert points.values.tolist() == [[2.0, 1.0], [3.0, 0.0]]
+    assert ParetoSet(NAMES, np.zeros(2), [point("a", 2, 2), point("a", 1, 1)]).values.tolist() == [[1.0, 1.0]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3)), max_size=12))
+def test_the_status_says_what_happened_to_the_front(added):
+    """DOMINATED leaves the volume; NEW and REPLACES put the point on the front; only REPLACES pushes others off."""
+    points, latest = ParetoSet(NAMES, np.full(2, -1.0)), {}
+    for adapter, helpful, brief in added:
+        name = str(adapter)
+        others = {other.adapter for other in points.front} - {name}
+        status = points.add(point(name, helpful, brief))
+        latest[name] = [helpful, brief]
+        front = {other.adapter for other in points.front}
+        assert (status is AddStatus.REPLACES) == bool(others - front)
+        rest = [values for other, values in latest.items() if other != name]
+        volume = hypervolume(np.array(rest, dtype=float).reshape(-1, 2), np.full(2, -1.0))
+        assert (status is AddStatus.DOMINATED) == (points.hypervolume() == volume)
+        assert status is AddStatus.DOMINATED or name in front
+    assert points.values.tolist() == list(latest.values())
+    assert points.on_front.tolist() == non_dominated(points.values).tolist()
+
+
+def test_the_empty_set():
+    points = empty()
+    assert (len(points), list(points), points.front, points.hypervolume()) == (0, [], [], 0.0)
+    assert points.values.shape == (0, 2)
+    assert points.on_front.shape == (0,)
+
+
+def test_the_list_that_is_given_is_not_changed():
+    given_points = [point("a", 1, 1)]
+    points = ParetoSet(NAMES, np.zeros(2), given_points)
+    points.add(point("b", 2, 2))
+    assert (len(points), len(given_points)) == (2, 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_was_not_measured_is_refused(value):
+    points = empty()
+    with pytest.raises(DataError, match=r"'a' has value (nan|inf) for 'helpful'; expected a finite number"):
+        points.add(point("a", value, 1))
+    assert len(points) == 0
+    with pytest.raises(DataError, match="finite"):
+        ParetoSet(NAMES, np.zeros(2), [point("a", value, 1)])
+
+
+def test_other_objectives_are_refused():
+    with pytest.raises(DataError, match="has values for brief, helpful; expected brief, warm"):
+        ParetoSet(("brief", "warm"), np.zeros(2)).add(point("a", 1, 1))
+
+
+def test_a_reference_point_of_another_length_is_refused():
+    with pytest.raises(DataError, match="3 numbers; expected 2, for helpful, brief"):
+        ParetoSet(NAMES, np.zeros(3))
+
+
+def test_a_point_survives_json():
+    """With numpy numbers in it, an unknown error, and a preference whose rounded weights sum to 1 + 1e-12."""
+    whole = ParetoPoint(
+        "a1",
+        "modpo",
+        Preference.of({"a": 4.0, "b": 1.0, "c": 1.0}),
+        {"a": float(np.float64(0.5))},
+        {"a": 0.25},
+        {"a": (0.1, 0.9)},
+        kl_to_reference=1.5,
+        length=12.0,
+    )
+    record = json.loads(json.dumps(whole.as_dict(), allow_nan=False))
+    assert ParetoPoint.from_dict(record) == whole
+    assert record["preference"] == {"a": 0.666666666667, "b": 0.166666666667, "c": 0.166666666667}
+    assert record["kl_to_oracle"] is None
+    assert ParetoPoint.from_dict({**record, "on_front": True}) == whole
+
+
+def test_an_unknown_error_is_null_in_json_and_nan_again():
+    unknown = ParetoPoint("a", "modpo", Preference.of({"a": 1.0}), {"a": 0.5}, {"a": math.nan}, {"a": (0.5, 0.5)})
+    record = unknown.as_dict()
+    assert record["standard_errors"] == {"a": None}
+    assert math.isnan(ParetoPoint.from_dict(record).standard_errors["a"])
+
+
+def test_a_record_that_lacks_something():
+    record = point("a", 1, 1).as_dict()
+    del record["values"]
+    with pytest.raises(DataError, match="lacks 'values'; it has adapter, method"):
+        ParetoPoint.from_dict(record)
