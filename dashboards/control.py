@@ -64,13 +64,8 @@ def control_figure(info: ControlInfo) -> go.Figure:
     if not info.panels:
         return blank_figure(info.note)
     rows, columns = grid_shape(len(info.panels))
-    titles = [_title(panel) for panel in info.panels]
-    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.1, vertical_spacing=0.2)
+    figure = make_subplots(rows, columns, horizontal_spacing=0.1, vertical_spacing=0.2)
     figure.update_layout(template=TEMPLATE, height=80 + 250 * rows, showlegend=False, margin={"t": 34})
-    # Titles stand over the left end of their axes, as headings do.
-    for i, annotation in enumerate(figure.layout.annotations):
-        axis = "xaxis" if i == 0 else f"xaxis{i + 1}"
-        annotation.update(x=figure.layout[axis].domain[0], xanchor="left", font={"size": 14})
     for i, panel in enumerate(info.panels):
         _draw(figure, panel, i // columns + 1, i % columns + 1)
     figure.update_xaxes(range=[-0.06, 1.06], tickvals=[0, 0.25, 0.5, 0.75, 1], title_text="weight asked")
@@ -84,8 +79,13 @@ def _title(panel: ControlPanel) -> str:
 
 def _draw(figure: go.Figure, panel: ControlPanel, row: int, col: int) -> None:
     column, colour = panel.column, objective_colour(panel.column)
+    # The title stands over the left end of its axis, as a heading does.
+    at = {"x": 0, "y": 1.06, "xref": "x domain", "yref": "y domain", "xanchor": "left", "yanchor": "bottom"}
+    figure.add_annotation(at, text=_title(panel), font={"size": 14}, showarrow=False, row=row, col=col)
     if panel.base is not None:
-        figure.add_hline(panel.base, row=row, col=col, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
+        line = {"color": NEUTRAL, "width": 1.5, "dash": "dot"}
+        ends, level = [-1, 2], [panel.base] * 2
+        figure.add_scatter(x=ends, y=level, mode="lines", line=line, hoverinfo="skip", row=row, col=col)
     values = [mark.values[column] for mark in panel.marks]
     figure.add_scatter(
         x=[mark.asked[column] for mark in panel.marks],
@@ -101,7 +101,7 @@ def _draw(figure: go.Figure, panel: ControlPanel, row: int, col: int) -> None:
         mode="markers",
         marker={
             "color": colour,
-            "size": 8,
+            "size": 7,
             "symbol": ["circle" if flag else "circle-open" for flag in panel.on_front],
             "line": {"width": 1.5, "color": colour},
         },

@@ -52,8 +52,8 @@ INDICATORS: dict[str, tuple[str, str]] = {
         "How far the front falls short of the exact front, on average. 0 is best.",
     ),
     "kendall_tau": (
-        "Kendall’s tau",
-        "Whether asking for more gets more: 1 when the order is always kept, 0 for no order, −1 when reversed.",
+        "Kendall's tau",
+        "Whether asking for more gets more: 1 if always, 0 if there is no order, \N{MINUS SIGN}1 if it is reversed.",
     ),
 }
 
@@ -81,25 +81,27 @@ def indicators_info(
 ) -> IndicatorsInfo:
     """The indicators in the order given; None and NaN are shown as a dash, with the reason where one is known.
 
-    A key may end in the name of an objective, such as "kendall_tau helpful".
+    A key may end in the name of an objective, such as "kendall_tau helpful"; what it means is then told once.
 
     >>> info = indicators_info({"kendall_tau helpful": 0.5}, ["helpful"], np.zeros(1))
     >>> info.rows[0].title, info.rows[0].of, info.rows[0].value, info.reference_point
-    ('Kendall’s tau', 'helpful', '0.500', 'helpful 0.00')
+    ("Kendall's tau", 'helpful', '0.500', 'helpful 0.00')
     """
-    rows = tuple(_row(key, value) for key, value in indicators.items())
+    kinds = [key.partition(" ")[0] for key in indicators]
+    rows = tuple(_row(key, value, kinds.index(kinds[i]) == i) for i, (key, value) in enumerate(indicators.items()))
     places = [
         f"{short(name)} {number(value)}" for name, value in zip(objectives, reference_point.tolist(), strict=True)
     ]
     return IndicatorsInfo(rows, ", ".join(places))
 
 
-def _row(key: str, value: float | None) -> Indicator:
+def _row(key: str, value: float | None, first: bool) -> Indicator:
     kind, _, objective = key.partition(" ")
     title, meaning = INDICATORS.get(kind, (key, ""))
+    meaning = meaning if first else ""
     shown = number(value)
     if shown == MISSING:
-        shown, meaning = MISSING, f"{meaning} {_why_missing(value)}".strip()
+        meaning = f"{meaning} {_why_missing(value)}".strip()
     return Indicator(title, short(objective) if kind in INDICATORS else "", shown, meaning)
 
 

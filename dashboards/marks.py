@@ -29,9 +29,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class FrontInfo:
-    """What the front panel shows; `note` is a sentence on what is unusual, `path` runs along the measured blends.
+    """What the front panel shows; `note` is a sentence on what is unusual, or empty.
 
-    Each piece of `paths` is a polyline; `exact` holds the points of the exact front, ordered by the first objective.
+    Each of `paths` is a polyline along measured blends; `exact` holds the points of the exact front, ordered by the
+    first objective.
     """
 
     objectives: tuple[str, ...]
@@ -86,7 +87,9 @@ def blend_mark(blend: Blend, objectives: Sequence[str]) -> Mark:
     return Mark("", "", values, values, values, asked, hover)
 
 
-def blend_paths(blends: Iterable[Blend], points: Iterable[ParetoPoint], objectives: Sequence[str]) -> tuple:
+def blend_paths(
+    blends: Iterable[Blend], points: Iterable[ParetoPoint], objectives: Sequence[str]
+) -> tuple[tuple[Values, ...], ...]:
     """One polyline for each pair of adapters that was blended, from one, over their blends, to the other.
 
     A row that is one-hot is the adapter itself, so each polyline starts and ends at trained points, where they are
@@ -108,14 +111,17 @@ def blend_paths(blends: Iterable[Blend], points: Iterable[ParetoPoint], objectiv
 def corner_labels(points: Sequence[ParetoPoint], objectives: Sequence[str]) -> dict[str, str]:
     """For the point that asks most for each objective, what it asks: the two or three marks that need a name.
 
-    Keys are adapters. A tie goes to the earliest point; a point that is extreme in two objectives is named once.
+    Keys are adapters. A tie goes to the earliest point. No two labels stand at the same place, and a single point
+    needs none.
     """
     labels: dict[str, str] = {}
+    taken = []
     for name in objectives if len(points) > 1 else ():
         most = max(points, key=lambda point: point.preference.weights.get(name, 0.0))
         weight = most.preference.weights.get(name, 0.0)
-        if weight > 0.5:
-            labels.setdefault(most.adapter, f"{short(name, 16)} {weight:.2g}")
+        if weight > 0.5 and most.values not in taken:
+            labels[most.adapter] = f"{short(name, 12)} {weight:.2g}"
+            taken.append(most.values)
     return labels
 
 

@@ -1,6 +1,7 @@
 """Parallel coordinates: all objectives of more than two at once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,6 +9,7 @@ import plotly.graph_objects as go
 from moalign.dashboards.marks import FrontInfo, Mark
 from moalign.dashboards.plane import hover_texts
 from moalign.dashboards.theme import (
+    AXIS,
     INK,
     NEUTRAL,
     TEMPLATE,
@@ -16,7 +18,7 @@ from moalign.dashboards.theme import (
     objective_dash,
     objective_symbol,
 )
-from moalign.dashboards.wording import number, plotly_text, short
+from moalign.dashboards.wording import number, plotly_text, short, span_decimals
 
 
 @dataclass(frozen=True)
@@ -72,22 +74,24 @@ def parallel_figure(info: ParallelInfo) -> go.Figure:
     if not info.threads:
         return blank_figure(info.note)
     figure = go.Figure(layout={"template": TEMPLATE, "margin": {"t": 34}})
-    kinds = [*range(len(info.objectives)), None]
-    for favours in kinds:
+    for favours in (None, *range(len(info.objectives))):
+        threads = [thread for thread in info.threads if thread.favours == favours]
+        look = _look(favours)
+        if threads:
+            figure.add_trace(_legend_entry(favours, look, info.objectives))
         for on_front in (False, True):
-            chosen = [t for t in info.threads if t.favours == favours and t.on_front == on_front]
+            chosen = [thread for thread in threads if thread.on_front == on_front]
             if chosen:
-                figure.add_trace(_trace(chosen, favours, on_front, info.objectives))
+                figure.add_trace(_lines(chosen, look, 0.9 if on_front else 0.25))
     places = list(range(len(info.objectives)))
     names = [plotly_text(short(name, 16)) for name in info.objectives]
-    figure.update_xaxes(
-        tickvals=places, ticktext=names, range=[-0.3, places[-1] + 0.3], gridcolor=NEUTRAL, griddash="solid"
-    )
+    figure.update_xaxes(tickvals=places, ticktext=names, range=[-0.35, places[-1] + 0.35], showgrid=False)
     figure.update_yaxes(visible=False, range=[-0.1, 1.1])
     for place, low, high in zip(places, info.low, info.high, strict=True):
+        figure.add_shape(x0=place, x1=place, y0=0, y1=1, line={"color": AXIS, "width": 1}, layer="below")
         ends = ((1.0, high, "bottom"), (0.0, low, "top")) if high > low else ((0.5, low, "bottom"),)
         for height, value, anchor in ends:
-            _end(figure, place, height, value, anchor)
+            _end(figure, place, height, number(value, span_decimals((low, high))), anchor)
     return figure
 
 
@@ -97,38 +101,50 @@ def _favourite(asked: tuple[float, ...]) -> int | None:
     return near[0] if len(near) == 1 else None
 
 
-def _trace(threads: list[Thread], favours: int | None, on_front: bool, objectives: tuple[str, ...]) -> go.Scatter:
-    width = len(objectives)
-    name = "no favourite" if favours is None else f"mostly {short(objectives[favours], 16)}"
-    sizes = [size for thread in threads for size in (*(3 + 11 * w**0.5 for w in thread.mark.asked), 0)]
-    texts = [text for text in hover_texts(t.mark for t in threads) for _ in range(width + 1)]
-    return go.Scatter(
+def _look(favours: int | None) -> dict[str, Any]:
+    if favours is None:
+        return {
+            "line": {"color": NEUTRAL, "dash": "longdash", "width": 1.5},
+            "marker": {"symbol": "circle-open", "line": {"width": 1.5}},
+            "legendgroup": "none",
+        }
+    return {
+        "line": {"color": objective_colour(favours), "dash": objective_dash(favours), "width": 1.5},
+        "marker": {"symbol": objective_symbol(favours)},
+        "legendgroup": str(favours),
+    }
+
+
+def _lines(threads: list[Thread], look: dict[str, Any], opacity: float) -> go.Scatter:
+    width = len(threads[0].heights)
+    # Each thread is followed by a gap, so every list has one entry more per thread than there are axes.
+    sizes = [size for thread in threads for size in (*(3 + 11 * weight**0.5 for weight in thread.mark.asked), 0)]
+    trace = go.Scatter(
+        **look,
         x=[x for _ in threads for x in (*range(width), None)],
         y=[y for thread in threads for y in (*thread.heights, None)],
         mode="lines+markers",
-        line={
-            "color": NEUTRAL if favours is None else objective_colour(favours),
-            "dash": "longdash" if favours is None else objective_dash(favours),
-            "width": 1.5,
-        },
-        marker={
-            "size": sizes,
-            "symbol": "circle-open" if favours is None else objective_symbol(favours),
-            "line": {"width": 0 if favours is not None else 1.5},
-        },
-        opacity=0.9 if on_front else 0.25,
-        hovertext=texts,
+        opacity=opacity,
+        hovertext=[text for text in hover_texts(t.mark for t in threads) for _ in range(width + 1)],
         hoverinfo="text",
         customdata=[thread.mark.adapter for thread in threads for _ in range(width + 1)],
-        name=plotly_text(name if on_front else f"{name}, dominated"),
+        showlegend=False,
     )
+    return trace.update(marker_size=sizes)
 
 
-def _end(figure: go.Figure, place: int, height: float, value: float, anchor: str) -> None:
+def _legend_entry(favours: int | None, look: dict[str, Any], objectives: tuple[str, ...]) -> go.Scatter:
+    # The sizes of the real marks mean something, so the legend has marks of its own, all of one size.
+    name = "no favourite" if favours is None else f"mostly {plotly_text(short(objectives[favours], 16))}"
+    entry = go.Scatter(**look, x=[None], y=[None], mode="lines+markers", name=name)
+    return entry.update(marker_size=8)
+
+
+def _end(figure: go.Figure, place: int, height: float, text: str, anchor: str) -> None:
     figure.add_annotation(
         x=place,
         y=height,
-        text=number(value),
+        text=text,
         showarrow=False,
         yanchor=anchor,
         yshift=8 if anchor == "bottom" else -8,

@@ -1,6 +1,9 @@
 """Draws two objectives of a front into a pair of axes."""
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -12,23 +15,28 @@ from moalign.dashboards.wording import plotly_text, short
 def draw_plane(figure: go.Figure, info: FrontInfo, x: int, y: int, cell: tuple[int, int] | None = None) -> None:
     """Add objectives `x` and `y` of the front to `figure`, in subplot `cell` (row, column), or in its only axes.
 
-    From the back to the front: the exact front, dominated points, blends, the front, the base model. Lines through
-    the front and the exact front are drawn for two objectives only; a projection of more has no order to follow.
+    From the back to the front: the exact front, dominated points, blends, the front, the base model. A projection of
+    more than two objectives has no order that a line could follow and no rim, so there lines and the exact front
+    are left out.
     """
-    place = {} if cell is None else {"row": cell[0], "col": cell[1]}
-    joined = len(info.objectives) == 2
+    place: dict[str, Any] = {} if cell is None else {"row": cell[0], "col": cell[1]}
+    if len(info.objectives) > 2:
+        info = replace(info, exact=(), paths=())
     for trace in (
-        *_exact(info.exact, x, y, joined),
+        *_exact(info.exact, x, y),
         *_marks(info.dominated, x, y, "dominated", _style("x", 7, NEUTRAL), opacity=0.5),
         *_blends(info, x, y),
-        *(_line(info.on_front, x, y) if joined else ()),
+        *(_line(info.on_front, x, y) if len(info.objectives) == 2 else ()),
         *_marks(info.on_front, x, y, "on the front", _style("circle", 10, ACCENT)),
         *_marks([info.base] if info.base else [], x, y, "base model", _style("diamond", 11, NEUTRAL)),
     ):
         trace.update(legendrank=_RANKS.index(trace.legendgroup), showlegend=cell in (None, (1, 1)) and trace.showlegend)
         figure.add_trace(trace, **place)
-    figure.update_xaxes(title_text=plotly_text(short(info.objectives[x])), **place)
-    figure.update_yaxes(title_text=plotly_text(short(info.objectives[y])), **place)
+    title = [plotly_text(short(name)) for name in info.objectives]
+    # More room at the left and below, where the labels stand, and more yet in a small panel.
+    left = 0.14 if len(info.objectives) == 2 else 0.26
+    figure.update_xaxes(title_text=title[x], range=_range(info, x, left, 0.07), **place)
+    figure.update_yaxes(title_text=title[y], range=_range(info, y, 0.1, 0.09), **place)
 
 
 _RANKS = ("on the front", "blends of neighbours", "exact front", "dominated", "base model")
@@ -40,6 +48,14 @@ def hover_texts(marks: Iterable[Mark]) -> list[str]:
     return [f"<b>{first}</b><br>" + "<br>".join(rest) for first, *rest in lines]
 
 
+def _range(info: FrontInfo, axis: int, before: float, after: float) -> list[float]:
+    marks = [*info.marks, *info.blends, *([info.base] if info.base else [])]
+    places = [end[axis] for mark in marks for end in (mark.values, mark.low, mark.high)]
+    places = [place for place in (*places, *(row[axis] for row in info.exact)) if math.isfinite(place)]
+    span = max(places) - min(places) or 1.0
+    return [min(places) - before * span, max(places) + after * span]
+
+
 def _style(symbol: str, size: int, colour: str) -> dict[str, object]:
     return {"symbol": symbol, "size": size, "color": colour}
 
@@ -49,13 +65,18 @@ def _marks(
 ) -> Iterable[go.Scatter]:
     if not marks:
         return
+    # In a projection, what is extreme in an objective that it does not show is nothing to name.
+    labels = [
+        plotly_text(mark.label) if mark.label == "base" or max(mark.asked[x], mark.asked[y]) > 0.5 else ""
+        for mark in marks
+    ]
     yield go.Scatter(
         x=[mark.values[x] for mark in marks],
         y=[mark.values[y] for mark in marks],
         error_x=_errors(marks, x, marker["color"]),
         error_y=_errors(marks, y, marker["color"]),
-        mode="markers+text" if any(mark.label for mark in marks) else "markers",
-        text=[plotly_text(mark.label) for mark in marks],
+        mode="markers+text" if any(labels) else "markers",
+        text=labels,
         textposition="bottom left",
         textfont={"color": INK, "size": 12},
         marker=marker,
@@ -117,16 +138,15 @@ def _blends(info: FrontInfo, x: int, y: int) -> Iterable[go.Scatter]:
         )
 
 
-def _exact(places: Sequence[Values], x: int, y: int, joined: bool) -> Iterable[go.Scatter]:
+def _exact(places: Sequence[Values], x: int, y: int) -> Iterable[go.Scatter]:
     if not places:
         return
     yield go.Scatter(
         x=[place[x] for place in places],
         y=[place[y] for place in places],
-        mode="lines" if joined and len(places) > 1 else "markers",
+        mode="lines" if len(places) > 1 else "markers",
         line={"color": NEUTRAL, "width": 2, "dash": "dot"},
         marker={"symbol": "circle-open", "size": 4, "color": NEUTRAL},
-        opacity=1.0 if joined else 0.6,
         hovertemplate="exact front<br>%{x:.3g}, %{y:.3g}<extra></extra>",
         name="exact front",
         legendgroup="exact front",

@@ -50,7 +50,7 @@
       const at = trace.customdata.indexOf(adapter);
       return [{
         x: trace.x[at], y: trace.y[at], text: letter, ax: 20, ay: -20, arrowhead: 0, arrowwidth: 1, standoff: 6,
-        arrowcolor: "#8b8f96", font: { size: 12 },
+        arrowcolor: "#8b8f96", font: { size: 12 }, bgcolor: getComputedStyle(document.body).backgroundColor,
       }];
     });
 
@@ -63,12 +63,13 @@
 
   const scoreRows = (text, other) => {
     const list = element("div", "scores");
+    const { colours } = document.getElementById("reading").dataset;
     text.scores.forEach((score, i) => {
       if (!score) return;
       const track = element("span", "track");
       const dot = track.appendChild(element("i"));
       dot.style.left = `${100 * score.place}%`;
-      dot.style.background = `var(--objective-${i % 6})`;
+      dot.style.background = `var(--objective-${i % colours})`;
       const higher = other?.scores[i] && score.value > other.scores[i].value;
       const value = element("span", "value", score.shown);
       const mark = value.appendChild(element("span", "higher", higher ? "▲" : ""));

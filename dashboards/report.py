@@ -25,7 +25,7 @@ from moalign.dashboards.points import points_info
 from moalign.dashboards.records import Blend, Sample
 from moalign.dashboards.summary import summary_sentence
 from moalign.dashboards.texts import texts_info
-from moalign.dashboards.theme import css_variables, sharper
+from moalign.dashboards.theme import OBJECTIVE_COLOURS, css_variables, sharper
 from moalign.dashboards.wording import short
 from moalign.files import atomic_write_text
 from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
@@ -98,6 +98,7 @@ def report_html(report: Report) -> str:
         script=_asset("report.js"),
         plotly=Markup(get_plotlyjs()),
         schemes=sharper(),
+        colours=len(OBJECTIVE_COLOURS),
     )
 
 
@@ -106,7 +107,11 @@ def _front(info: FrontInfo) -> Drawing | None:
         return None
     names = ", ".join(short(name) for name in info.objectives)
     label = f"Scatter of the front over {names}; the table of points holds the same numbers"
-    return Drawing("front" if len(info.objectives) == 2 else "space", label, _plain(front_figure(info)))
+    return Drawing(
+        "front" if len(info.objectives) == 2 else "space",
+        label,
+        _plain(front_figure(info).update_layout(showlegend=False)),
+    )
 
 
 def _pairs(info: FrontInfo) -> list[Drawing]:
@@ -122,7 +127,7 @@ def _pairs(info: FrontInfo) -> list[Drawing]:
 
 def _plain(figure: go.Figure) -> dict[str, Any]:
     # The page gives every figure its size.
-    return json.loads(figure.update_layout(height=None).to_json())
+    return json.loads(str(figure.update_layout(height=None).to_json()))
 
 
 def _asset(name: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from moalign.dashboards.wording import decimals, listing, number, short
+from moalign.dashboards.wording import listing, number, short, span_decimals
 from moalign.frontiers.pareto_set import ParetoSet
 
 _WORDS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
@@ -21,36 +21,36 @@ def summary_sentence(front: ParetoSet, indicators: Mapping[str, float | None]) -
     if len(front) == 0:
         return "No adapter has been measured yet."
     if len(front) == 1:
-        values = [f"{short(name)} {number(front.points[0].values[name])}" for name in front.objectives]
-        return f"One adapter has been measured, at {listing(values)}; a front needs at least two."
+        return f"One adapter has been measured, at {_place(front)}; a front needs at least two."
     count, total = len(front.front), len(front)
     if all(point.values == front.points[0].values for point in front):
-        values = [f"{short(name)} {number(front.points[0].values[name])}" for name in front.objectives]
-        return f"{_count(total)} adapters were measured, and all have the same values: {listing(values)}."
-    lie = "lies" if count == 1 else "lie"
+        return f"{_count(total)} adapters were measured, and all have the same values: {_place(front)}."
+    if count == 1:
+        return (
+            f"One of {_count(total).lower()} adapters is at least as good as all others in everything: {_place(front)}."
+        )
     of = f"All {_count(total).lower()}" if count == total else f"{_count(count)} of {_count(total).lower()}"
-    return f"{of} adapters {lie} on the front: {_span(front)}{_share(indicators.get('hypervolume_ratio'))}."
+    return f"{of} adapters lie on the front: {_span(front)}{_share(indicators.get('hypervolume_ratio'))}."
 
 
 def _count(number_of: int) -> str:
     return _WORDS[number_of] if number_of < len(_WORDS) else f"{number_of:,}"
 
 
+def _place(front: ParetoSet) -> str:
+    return listing([f"{short(name)} {number(front.front[0].values[name])}" for name in front.objectives])
+
+
 def _span(front: ParetoSet) -> str:
     ends = []
     for name in front.objectives:
         values = [point.values[name] for point in front.front]
-        places = decimals([], values)
+        places = span_decimals(values)
         ends.append((short(name), number(min(values), places), number(max(values), places)))
     if len(ends) == 2 and all(low != high for _, low, high in ends):
         (gained, low, high), (paid, bottom, top) = ends
-        return (
-            f"from one end to the other {gained} rises from {low} to {high}, and {paid} falls "
-            f"from {top} to {bottom}"
-        )
-    spans = [
-        f"{name} {low} to {high}" if low != high else f"{name} {low}" for name, low, high in ends
-    ]
+        return f"from one end to the other {gained} rises from {low} to {high}, and {paid} falls from {top} to {bottom}"
+    spans = [f"{name} {low} to {high}" if low != high else f"{name} {low}" for name, low, high in ends]
     more = [f"{len(spans) - 4} more"] if len(spans) > 5 else []
     return f"it spans {listing(spans[: 4 if more else 5] + more)}"
 

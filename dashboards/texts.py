@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from moalign.dashboards.records import BASE, Sample
-from moalign.dashboards.wording import number, preference_text, short
+from moalign.dashboards.wording import number, preference_text, short, span_decimals
 from moalign.frontiers.pareto_set import ParetoSet
 
 
@@ -61,7 +61,7 @@ def texts_info(front: ParetoSet, samples: Sequence[Sample]) -> TextsInfo:
     At first the two voices that ask most for the first and for the second objective are shown. A flat range puts
     every score in the middle. Samples of adapters that are not in the set are kept, under their adapter's name.
     """
-    names = tuple(front.objectives)
+    names = front.objectives
     if not samples:
         return TextsInfo(tuple(map(short, names)), (), (), (), (0, 0), "No texts were sampled for this report.")
     asked = {point.adapter: point.preference for point in front}
@@ -89,8 +89,8 @@ def texts_info(front: ParetoSet, samples: Sequence[Sample]) -> TextsInfo:
         for name, label in zip(adapters, labels, strict=True)
     ]
     weights = [asked[name].weights if name in asked else {} for name in adapters]
-    first = _most(weights, names[0])
-    second = _most(weights, names[1] if len(names) > 1 else names[0])
+    first, *others = (_most(weights, name) for name in names[:2])
+    second = others[0] if others else first
     if second == first:
         second = next((i for i in range(len(voices)) if i != first), first)
     return TextsInfo(tuple(map(short, names)), prompts, tuple(voices), texts, (first, second), "")
@@ -108,4 +108,6 @@ def _score(value: float | None, ends: tuple[float, float]) -> Score | None:
     if value is None or value != value:
         return None
     low, high = ends
-    return Score(number(value), float(value), round((value - low) / (high - low), 4) if high > low else 0.5)
+    return Score(
+        number(value, span_decimals(ends)), float(value), round((value - low) / (high - low), 4) if high > low else 0.5
+    )

@@ -14,10 +14,12 @@ import plotly.graph_objects as go
 INK = "#767b83"  # text in figures
 RULE = "#8b8f96"  # axes and thin lines
 GRID = "rgba(128, 132, 140, 0.18)"
+AXIS = "rgba(128, 132, 140, 0.5)"
 NEUTRAL = "#7b8087"  # marks that belong to no objective: the base model, the exact front, dominated points
 
 # After Okabe and Ito ("Color Universal Design", 2008), moved apart until every two differ by at least 20 in CIE
-# Lab under protanopia and deuteranopia as well, and by a contrast of 3 from both backgrounds (tests/test_theme).
+# Lab under protanopia and deuteranopia as well, and each from both backgrounds by a contrast of 3: the tests
+# simulate it.
 OBJECTIVE_COLOURS = ("#0075ca", "#b0401b", "#20a263", "#b47ab1", "#c78300", "#626967")
 ACCENT = OBJECTIVE_COLOURS[0]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
@@ -114,12 +116,23 @@ def _axis() -> dict[str, object]:
         "ticks": "",
         "nticks": 6,
         "automargin": True,
-        "title": {"standoff": 10},
+        "title": {"standoff": 10, "font": {"size": 13}},
+        "tickfont": {"size": 12},
     }
 
 
 def _scene_axis() -> dict[str, object]:
-    return {"gridcolor": GRID, "linecolor": RULE, "zeroline": False, "showbackground": False, "nticks": 5}
+    return {
+        "gridcolor": "#9a9ea5",
+        "linecolor": RULE,
+        "showline": True,
+        "zeroline": False,
+        "showbackground": False,
+        "showspikes": False,
+        "nticks": 5,
+        "title": {"font": {"size": 13}},
+        "tickfont": {"size": 11},
+    }
 
 
 TEMPLATE = go.layout.Template(
@@ -129,6 +142,7 @@ TEMPLATE = go.layout.Template(
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": OBJECTIVE_COLOURS,
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": RULE, "activecolor": INK},
         "hovermode": "closest",
         "hoverlabel": {
             "align": "left",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from moalign.preference import Preference
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
@@ -23,7 +23,7 @@ def number(value: float | None, decimals: int | None = None) -> str:
         decimals = min(max(2 - magnitude, 0), 6)
     text = f"{value:,.{decimals}f}"
     # Rounding may leave "-0.00", which is no number that anyone measured.
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def decimals(errors: Iterable[float], values: Iterable[float] = ()) -> int:
@@ -39,6 +39,16 @@ def decimals(errors: Iterable[float], values: Iterable[float] = ()) -> int:
     if not sizes:
         return 2
     return min(max(digits - math.floor(math.log10(statistics.median(sizes))), 0), 4)
+
+
+def span_decimals(values: Sequence[float]) -> int:
+    """Decimals that tell the values apart: two digits below the leading one of their span.
+
+    >>> span_decimals([-0.004, 3.9]), span_decimals([0.51, 0.52]), span_decimals([2.5])
+    (2, 4, 2)
+    """
+    span = max(values) - min(values)
+    return decimals([], [span] if span else values)
 
 
 def measured(value: float, error: float | None, places: int | None = None) -> str:

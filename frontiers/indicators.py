@@ -11,8 +11,9 @@ Rows with a NaN are left out everywhere, and an indicator that nothing defines (
 import moocore
 import numpy as np
 from jaxtyping import Bool, Float
-from moalign.frontiers.dominance import non_dominated
 from scipy.stats import kendalltau
+
+from moalign.frontiers.dominance import non_dominated
 
 
 def expected_utility(values: Float[np.ndarray, "n m"], weights: Float[np.ndarray, "p m"]) -> float:

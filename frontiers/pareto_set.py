@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from moalign.frontiers.dominance import non_dominated
-from moalign.frontiers.hypervolume import hypervolume
 
 from moalign.errors import DataError
+from moalign.frontiers.dominance import non_dominated
+from moalign.frontiers.hypervolume import hypervolume
 from moalign.preference import Preference
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 import torch
@@ -164,7 +163,7 @@ class AdapterBank:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "AdapterBank":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from moalign.files import storing
 
@@ -47,17 +48,28 @@ def _take(path: Path) -> bool:
             except FileExistsError:
                 if not _lapsed(path):
                     return False
-                # Renaming first: of two workers that find a lapsed claim, only one can move it away.
-                with contextlib.suppress(FileNotFoundError):
-                    path.rename(path.with_suffix(f".lapsed.{os.getpid()}"))
-                    path.with_suffix(f".lapsed.{os.getpid()}").unlink(missing_ok=True)
+                _clear(path)
                 continue
             try:
                 os.write(handle, me)
+            except OSError:
+                path.unlink(missing_ok=True)  # an empty claim looks like one being written, and others would wait
+                raise
             finally:
                 os.close(handle)
             return True
     return False
+
+
+def _clear(path: Path) -> None:
+    """Move a lapsed claim away: of two workers that find it, only one can. A fresh one, if it is that, goes back."""
+    aside = path.with_suffix(f".{uuid4().hex[:8]}.lapsed")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+        if not _lapsed(aside):  # between our look and our move, another worker took the claim
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink(missing_ok=True)
 
 
 def _lapsed(path: Path) -> bool:

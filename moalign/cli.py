@@ -2,13 +2,17 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moalign import __version__
 from moalign.errors import UserError
+
+if TYPE_CHECKING:
+    from moalign.progress import Reporter
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
@@ -106,6 +110,7 @@ def generate(
     opened = Run.open(run)
     preference.vector(opened.objectives)
     asked = sys.stdin.read().strip() if prompt == "-" else prompt
+    _quieten()
     said = Speaker.load(opened).say(
         asked, preference, seed=seed, max_new_tokens=max_new_tokens, temperature=temperature
     )
@@ -132,13 +137,22 @@ def demo(
     _print(summary, as_json, describe)
 
 
-def _reporter():
+def _reporter() -> "Reporter":
     from moalign.progress import Reporter
 
+    _quieten()
     return Reporter()
 
 
-def _print(value: dict[str, Any], as_json: bool, describe) -> None:
+def _quieten() -> None:
+    """Keep the libraries' own bars and hints out of ours; downloads from a hub still show theirs."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _print(value: dict[str, Any], as_json: bool, describe: Callable[[], None]) -> None:
     if as_json:
         typer.echo(json.dumps(value, ensure_ascii=False))
     else:

@@ -3,11 +3,21 @@
 A key that nobody reads is an error that names its near neighbour. Paths are taken relative to the file they stand in.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from moalign.errors import ConfigError, unknown
 from moalign.methods import METHODS
@@ -31,13 +41,13 @@ class ObjectiveSettings(BaseModel):
     type: str | None = None
     pairs: str | None = None
     scores: str | None = None
-    column: str | None = None  # of `scores`, when it is not a mapping by objective
+    column: str | int | None = None  # of `scores`, when it is not a mapping by objective; else the type's own
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "ObjectiveSettings":
         if self.pairs and self.scores:
             raise ValueError("give either 'pairs' or 'scores', not both")
-        if self.column and not self.scores:
+        if self.column is not None and not (self.scores or self.type):
             raise ValueError("'column' is a column of 'scores', which is not given")
         if not (self.type or self.pairs or self.scores):
             raise ValueError("needs 'type' (how to score it), or 'pairs' or 'scores' (what to learn it from)")
@@ -48,7 +58,8 @@ class ObjectiveSettings(BaseModel):
     @property
     def extras(self) -> dict[str, Any]:
         """The settings of the objective's own type."""
-        return dict(self.model_extra or {})
+        column = {} if self.column is None or self.scores else {"column": self.column}
+        return {**column, **(self.model_extra or {})}
 
 
 class PreferenceSettings(Settings):
@@ -77,7 +88,7 @@ class SampleSettings(Settings):
 class DataSettings(Settings):
     """What is common to all data of the sweep."""
 
-    responses: str | SampleSettings | None = None  # the pool that objectives without pairs of their own are judged on
+    responses: SampleSettings | str | None = None  # the pool that objectives without pairs of their own are judged on
     prompts: str | None = None  # to evaluate on; otherwise the held-out prompts
     holdout: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept from training
     limit: PositiveInt | None = None  # rows read of each source
@@ -117,7 +128,7 @@ class SweepConfig(Settings):
     adapter: AdapterSettings = AdapterSettings()
     data: DataSettings = DataSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    reference_point: dict[str, float] | None = None  # of the hypervolume; otherwise two deviations below the base
+    reference_point: dict[str, FiniteFloat] | None = None  # of the hypervolume; otherwise two deviations below the base
     oracle: str | None = None  # package.module:function that lists every answer to a prompt
     seed: int = 0
     group_size: PositiveInt | Literal["auto"] = "auto"  # preferences trained side by side
@@ -131,6 +142,12 @@ class SweepConfig(Settings):
     def _names_agree(self) -> "SweepConfig":
         if self.method not in METHODS:
             raise ValueError(unknown("method", self.method, METHODS))
+        for name in self.objectives:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(
+                    f"objective {name!r} needs another name: letters, digits, - and _ only, since it becomes part of "
+                    "folder names and of NAME=WEIGHT"
+                )
         for name in self.reference_point or {}:
             if name not in self.objectives:
                 raise ValueError("reference_point: " + unknown("objective", name, self.objectives))
@@ -168,7 +185,7 @@ def load_config(path: str | Path) -> SweepConfig:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        near = ", ".join(sorted(item.name for item in path.parent.glob("*.y*ml"))) if path.parent.is_dir() else ""
+        near = ", ".join(sorted(item.name for item in path.parent.glob("[!.]*.y*ml"))) if path.parent.is_dir() else ""
         raise ConfigError(f"no such config: {path}" + (f" (beside it: {near})" if near else "")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read config {path}: {error}") from error
@@ -194,9 +211,9 @@ def parse_config(values: dict[str, Any], where: str = "config") -> SweepConfig:
 def _explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     """One line for the first mistake; an unknown key is answered with its near name."""
     first = error.errors()[0]
-    location = ".".join(map(str, first["loc"]))
+    location = ".".join(str(part) for part in first["loc"] if part != SampleSettings.__name__)
     if first["type"] == "extra_forbidden":
-        *parents, key = first["loc"]
+        *parents, key = (part for part in first["loc"] if part != SampleSettings.__name__)
         known = _fields(model, parents)
         return unknown("key", str(key), known) + (f" in '{prefix}{'.'.join(map(str, parents))}'" if parents else "")
     message = first["msg"].removeprefix("Value error, ")

@@ -53,7 +53,8 @@ def read_world(run: Run) -> list[Answers] | None:
 
 def _answers(prepared: Prepared, prompt: Prompt, texts: Sequence[str]) -> Answers:
     base = prepared.base
-    prompts, responses = tokenize_texts([prompt] * len(texts), texts, base.tokenizer, eos=base.eos_ids)
+    separator = prepared.run.config.data.separator
+    prompts, responses = tokenize_texts([prompt] * len(texts), texts, base.tokenizer, separator, base.eos_ids)
     # Not through the cache: these are many, read once, and stored together.
     groups = [[response] for response in responses]
     log_reference = prepared.scorer.batched(prompts, groups, base.pad_id).double().numpy()

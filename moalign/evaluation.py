@@ -30,6 +30,7 @@ class Measurement:
     responses: list[str]
     scores: Float[np.ndarray, "n m"]
     log_ratio: Float[np.ndarray, " n"]  # log pi(y|x) - log pi_ref(y|x), in nats
+    kl: Float[np.ndarray, " n"]  # exact divergence of the next tokens, summed along the response, in nats
     length: Int[np.ndarray, " n"]  # tokens, EOS included
     truncated: Bool[np.ndarray, " n"]  # EOS did not come in time
 
@@ -87,18 +88,19 @@ class Evaluator:
         groups = [ids[start : start + samples] for start in range(0, len(ids), samples)]
         responses = [text.strip() for text in self.base.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         prompt = np.repeat(np.arange(len(self.prompts)), samples)
-        scores = score_cached(self.objectives, Completions([self.prompts[p] for p in prompt], responses), self.cache)
-        log_ratio = np.zeros(len(ids))
+        asked = [self.prompts[int(p)] for p in prompt]
+        scores = score_cached(self.objectives, Completions(asked, responses), self.cache)
+        log_ratio, kl = np.zeros((2, len(ids)))
         if bank is not None:
             rows = row.expand(len(groups), -1)
-            pad = self.base.pad_id
-            own = self.scorer.batched(self.prompt_ids, groups, pad, bank=bank, rows=rows)
-            log_ratio = (own - self.scorer.batched(self.prompt_ids, groups, pad)).double().numpy()
+            found = self.scorer.divergence(self.prompt_ids, groups, self.base.pad_id, bank, rows)
+            log_ratio, kl = (values.double().numpy() for values in found)
         return Measurement(
             prompt=prompt,
             responses=responses,
             scores=scores,
             log_ratio=log_ratio,
+            kl=kl,
             length=np.array([len(response) for response in ids]),
             truncated=np.array([response[-1] not in self.base.eos_ids for response in ids]),
         )
@@ -115,17 +117,17 @@ class Evaluator:
             values=dict(zip(names, mean.tolist(), strict=True)),
             standard_errors=dict(zip(names, error.tolist(), strict=True)),
             intervals={name: (float(low), float(high)) for name, (low, high) in zip(names, interval, strict=True)},
-            kl_to_reference=float(found.log_ratio.mean()),
+            kl_to_reference=float(found.kl.mean()),
             kl_to_oracle=self._kl_to_oracle(found, preference.vector(names), beta),
             length=float(found.length.mean()),
         )
 
     def _kl_to_oracle(self, found: Measurement, weights: Float[np.ndarray, " m"], beta: float) -> float | None:
-        """KL(pi || pi*_w) = E_pi[ log pi/pi_ref - w.r/beta + log Z(x) ], sampled; None without a known world."""
+        """KL(pi || pi*_w) = KL(pi || pi_ref) - E_pi[ w.r/beta - log Z(x) ], sampled; None without a known world."""
         if self.world is None:
             return None
         log_z = np.array([log_partition(answers, weights, beta) for answers in self.world])
-        return float(np.mean(found.log_ratio - found.scores @ weights / beta + log_z[found.prompt]))
+        return float(np.mean(found.kl - found.scores @ weights / beta + log_z[found.prompt]))
 
     def sample_rows(self, found: Measurement) -> list[dict[str, object]]:
         """One JSON-able record per response: what was asked, answered, and how it scored."""

@@ -1,14 +1,15 @@
 """Generating for many rows of the bank in one batch, so that a text depends on its own seed and on nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from moalign.bank import AdapterBank, Row
-from moalign.errors import BaseModelError
+from moalign.errors import BaseModelError, DataError
 from moalign.models import BaseModel
 
 
@@ -55,9 +56,11 @@ def generate(
     """One response per prompt, as token ids up to and including EOS (absent if `max_new_tokens` came first).
 
     `rows` has one row per prompt; None, or no bank, is the base model. Raises BaseModelError for a prompt that
-    leaves no room in the model's context.
+    leaves no room in the model's context, and DataError for an empty one.
     """
     longest = max(map(len, prompts))
+    if not all(prompts):
+        raise DataError("a prompt has no tokens, so nothing predicts its response's first token; expected some text")
     limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and longest + max_new_tokens > limit:
         raise BaseModelError(
@@ -71,24 +74,32 @@ def generate(
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,  # the processor has drawn already
-        # Said outright, because what is left open is filled from the model's own generation_config.json, and these
-        # would make another policy of it than the one whose log-probabilities are taken.
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
         eos_token_id=list(base.eos_ids),
         pad_token_id=base.pad_id,
     )
-    sampling = SeededSampling(uniforms(seeds, max_new_tokens), temperature)
-    inputs = {"input_ids": ids.to(base.device), "attention_mask": mask.to(base.device)}
-    arguments = {"generation_config": config, "logits_processor": LogitsProcessorList([sampling])}
-    if bank is None or rows is None:
-        out = base.model.generate(**inputs, **arguments)
-    else:
-        with bank.rows(rows):
-            out = base.model.generate(**inputs, **arguments)
+    sampling = LogitsProcessorList([SeededSampling(uniforms(seeds, max_new_tokens), temperature)])
+    mixed = bank.rows(rows) if bank is not None and rows is not None else nullcontext()
+    with _without_habits(base.model, config), mixed:
+        out = base.model.generate(  # pyright: ignore[reportCallIssue]
+            input_ids=ids.to(base.device),
+            attention_mask=mask.to(base.device),
+            generation_config=config,
+            logits_processor=sampling,
+        )
     return [_until_eos(response, base.eos_ids) for response in out[:, longest:].tolist()]
+
+
+@contextmanager
+def _without_habits(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """Hide the model's own generation_config.json, which fills in what a config leaves open.
+
+    Its top_k or repetition_penalty would make another policy of it than the one whose log-probabilities are taken.
+    """
+    own, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _until_eos(ids: list[int], eos: Sequence[int]) -> list[int]:

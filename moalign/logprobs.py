@@ -6,9 +6,9 @@ never stored: the logarithm of their sum of exponentials, and its gradient, are 
 vocabulary, as flash attention does over keys.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from moalign.batches import Tokens
 from moalign.errors import DataError
 
 _PIECE = 2**24  # logits that exist at one time, as float32: 64 MiB
+_TOKENS_PER_PASS = 2**14  # when there are no gradients to keep
 
 
 class _TargetLogProb(torch.autograd.Function):
@@ -88,7 +89,7 @@ class Scorer:
         """The length up to which every layer sees every token."""
         config = self.model.config.get_text_config()
         limits = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-        return min((limit for limit in limits if limit), default=float("inf"))
+        return min((float(limit) for limit in limits if limit), default=float("inf"))
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Scorer":
@@ -107,15 +108,51 @@ class Scorer:
     def logprobs(self, tokens: Tokens) -> Float[Tensor, " responses"]:
         """Sum of log-probabilities of each response's tokens, float32, differentiable."""
         tokens = tokens.to(self.model.device)
-        inputs = {"input_ids": tokens.ids, "position_ids": tokens.positions, "attention_mask": tokens.attention_mask}
-        if self.head is not None and not self._head_is_adapted():
-            backbone, matrix = self.head
-            hidden = backbone(**inputs, use_cache=False).last_hidden_state[tokens.sequence, tokens.place]
-            each = target_logprobs(hidden, matrix.to(hidden.dtype), tokens.target)
+        features, matrix = self._features(tokens)
+        if matrix is not None:
+            each = target_logprobs(features, matrix, tokens.target)
         else:
-            logits = self.model(**inputs, use_cache=False).logits[tokens.sequence, tokens.place]
-            each = torch.cat([_pick(piece, ids) for piece, ids in _pieces(logits, tokens.target)])
+            each = torch.cat([_pick(piece, ids) for piece, ids in _pieces(features, tokens.target)])
         return each.new_zeros(tokens.responses).index_add(0, tokens.owner, each)
+
+    def _features(self, tokens: Tokens) -> tuple[Float[Tensor, "n d"], Float[Tensor, "v d"] | None]:
+        """What predicts each response token: hidden states and the output matrix, or logits and None."""
+        inputs = {"input_ids": tokens.ids, "position_ids": tokens.positions, "attention_mask": tokens.attention_mask}
+        if self.head is None or self._head_is_adapted():
+            return self.model(**inputs, use_cache=False).logits[tokens.sequence, tokens.place], None
+        backbone, matrix = self.head
+        hidden = backbone(**inputs, use_cache=False).last_hidden_state[tokens.sequence, tokens.place]
+        return hidden, matrix.to(hidden.dtype)
+
+    @torch.no_grad()
+    def divergence(
+        self,
+        prompts: Sequence[list[int]],
+        responses: Sequence[Sequence[list[int]]],
+        pad: int,
+        bank: AdapterBank,
+        rows: Row,
+    ) -> tuple[Float[Tensor, " responses"], Float[Tensor, " responses"]]:
+        """log pi/pi_ref of each response, and its share of KL(pi || pi_ref), in nats per sequence.
+
+        Both estimate the KL without bias when the responses are drawn from pi. The second sums the exact divergence of
+        every next-token distribution along the response, sum_t KL(pi(.|x,y_<t) || pi_ref(.|x,y_<t)): the first one's
+        expectation given the past (Rao-Blackwell), so that it is never negative and varies far less.
+        """
+        log_ratio, kl = torch.zeros(2, sum(map(len, responses)))
+        for places, tokens, mine in self._passes(prompts, responses, pad, rows):
+            tokens = tokens.to(self.model.device)
+            reference, matrix = self._features(tokens)
+            with bank.rows(mine):
+                policy, adapted = self._features(tokens)
+            parts = torch.zeros(2, tokens.responses, device=policy.device)
+            for own, other, target, owner in _pieces(policy, reference, tokens.target, tokens.owner):
+                log_p, log_q = _log_softmax(own, adapted), _log_softmax(other, matrix)
+                gap = log_p - log_q
+                parts[0].index_add_(0, owner, gap.gather(1, target[:, None])[:, 0])
+                parts[1].index_add_(0, owner, (log_p.exp() * gap).sum(1))
+            log_ratio[places], kl[places] = parts.cpu()
+        return log_ratio, kl
 
     def _head_is_adapted(self) -> bool:
         """Whether a bank sits on the output layer itself, which then is more than its matrix."""
@@ -131,42 +168,47 @@ class Scorer:
         *,
         bank: AdapterBank | None = None,
         rows: Row | None = None,
-        tokens_per_pass: int = 16384,
     ) -> Float[Tensor, " responses"]:
         """`logprobs` of any number of responses without gradients, in passes of similar length.
 
-        `rows` has one row per prompt; without it the base model scores. The result is in order of appearance.
+        `rows` has one row per prompt; without a bank the base model scores. The result is in order of appearance.
         """
-        lengths = [len(p) + sum(map(len, group)) for p, group in zip(prompts, responses, strict=True)]
-        starts = np.cumsum([0, *map(len, responses)])
-        found = torch.zeros(int(starts[-1]))
-        # Sorted by row as well, so that a pass sees few adapters and mostly takes the bank's cheap path.
-        which = rows.argmax(1).tolist() if rows is not None else [0] * len(prompts)
-        asked = (i for i in range(len(prompts)) if responses[i])
-        order = sorted(asked, key=lambda i: (which[i], -lengths[i]))
-        while order:
-            count = max(1, tokens_per_pass // max(lengths[i] for i in order[: max(1, tokens_per_pass // 64)]))
-            taken, order = order[:count], order[count:]
-            tokens = self.pack([prompts[i] for i in taken], [responses[i] for i in taken], pad)
-            with self._rows(bank, rows, taken, [len(responses[i]) for i in taken], len(tokens.ids)):
-                values = self.logprobs(tokens).cpu()
-            places = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in taken])
-            found[torch.tensor(places)] = values
+        found = torch.zeros(sum(map(len, responses)))
+        for places, tokens, mine in self._passes(prompts, responses, pad, rows):
+            with bank.rows(mine) if bank is not None else nullcontext():
+                found[places] = self.logprobs(tokens).cpu()
         return found
 
-    @staticmethod
-    def _rows(
-        bank: AdapterBank | None, rows: Row | None, taken: list[int], counts: list[int], sequences: int
-    ) -> AbstractContextManager[None]:
-        if bank is None or rows is None:
-            return nullcontext()
-        mine = rows[taken]
-        return bank.rows(mine if sequences == len(mine) else mine.repeat_interleave(torch.tensor(counts), dim=0))
+    def _passes(
+        self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], pad: int, rows: Row | None
+    ) -> Iterator[tuple[Tensor, Tokens, Row]]:
+        """Cut the work into passes: the responses' places in the result, their tokens, and a row per sequence."""
+        lengths = [len(p) + sum(map(len, group)) for p, group in zip(prompts, responses, strict=True)]
+        starts = np.cumsum([0, *map(len, responses)])
+        rows = torch.zeros(len(prompts), 1) if rows is None else rows
+        # Sorted by row as well, so that a pass sees few adapters and mostly takes the bank's cheap path.
+        which = rows.argmax(1).tolist()
+        order = sorted((i for i in range(len(prompts)) if responses[i]), key=lambda i: (which[i], -lengths[i]))
+        while order:
+            longest = max(lengths[i] for i in order[: max(1, _TOKENS_PER_PASS // 64)])
+            count = max(1, _TOKENS_PER_PASS // longest)
+            taken, order = order[:count], order[count:]
+            tokens = self.pack([prompts[i] for i in taken], [responses[i] for i in taken], pad)
+            shared = len(tokens.ids) == len(taken)
+            repeats = torch.tensor([1 if shared else len(responses[i]) for i in taken])
+            places = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in taken])
+            yield torch.tensor(places), tokens, rows[taken].repeat_interleave(repeats, dim=0)
 
 
-def _pieces(logits: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor]]:
-    size = max(1, _PIECE // logits.shape[-1])
-    return list(zip(logits.split(size), target.split(size), strict=True))
+def _pieces(features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Stretches of tokens whose logits over a vocabulary of any size stay small enough to hold."""
+    size = max(1, _PIECE // 2**15)
+    return zip(*(tensor.split(size) for tensor in (features, *others)), strict=True)
+
+
+def _log_softmax(features: Tensor, matrix: Tensor | None) -> Tensor:
+    logits = features if matrix is None else linear(features, matrix)
+    return logits.float().log_softmax(1)
 
 
 def _pick(logits: Tensor, target: Tensor) -> Tensor:
@@ -196,15 +238,19 @@ def _takes_mask(plain: Scorer) -> bool:
     prompt, first, other, second = [1, 2, 3], [4, 5, 1], [5, 1, 2], [3, 2]
     with torch.no_grad():
         expected = plain.logprobs(pack_shared([prompt, prompt], [[first], [second]], pad=0))
+        shared = pack_shared([prompt], [[first, second]], pad=0)
+        in_line = replace(shared, positions=torch.arange(shared.ids.shape[1])[None])
         try:
-            found = plain.logprobs(pack_shared([prompt], [[first, second]], pad=0))
+            found = plain.logprobs(shared)
             after_other = plain.logprobs(pack_shared([prompt], [[other, second]], pad=0))
+            elsewhere = plain.logprobs(in_line)
         except (RuntimeError, TypeError, ValueError, IndexError):
             return False
-    # What is masked counts exactly nothing, in any precision: a leak shows even where logits are nearly flat.
-    blind = bool(found[1] == after_other[1])
+    # Two checks to the bit, which no precision and no flat logits can blur: what is masked counts exactly nothing,
+    # and the positions that we give are those that count.
+    exact = bool(found[1] == after_other[1]) and bool(found[1] != elsewhere[1])
     near = 1e-3 if plain.model.dtype in (torch.float32, torch.float64) else 2e-2
-    return blind and torch.allclose(expected, found, rtol=near, atol=near)
+    return exact and torch.allclose(expected, found, rtol=near, atol=near)
 
 
 def pack_shared(prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], pad: int) -> Tokens:

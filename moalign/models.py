@@ -44,11 +44,11 @@ class BaseModel:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """The ids that end a response, the tokenizer's own first."""
+        """The ids that end a response; first what the model was seen to produce, then the tokenizer's own."""
         ids: list[Any] = []
         for source in (
-            self.tokenizer.eos_token_id,
             getattr(self.model.generation_config, "eos_token_id", None),
+            self.tokenizer.eos_token_id,
         ):
             ids += source if isinstance(source, list) else [] if source is None else [source]
         if not ids:

@@ -84,16 +84,12 @@ def _positive(preference: Preference) -> tuple[tuple[str, float], ...]:
 
 
 def _determining(config: SweepConfig) -> dict[str, object]:
-    """The settings that an adapter depends on; paths are left out, since contents count."""
-    objectives = {
-        name: {"type": settings.type, **settings.extras, "column": settings.column}
-        for name, settings in config.objectives.items()
-    }
+    """The settings that an adapter depends on; the digest of the data has the rest, by content and not by path."""
     return {
         "method": config.method,
         "settings": config.method_settings.model_dump(mode="json"),
         "adapter": config.adapter.model_dump(mode="json"),
-        "objectives": objectives,
+        "objectives": list(config.objectives),
         "seed": config.seed,
         "dtype": config.dtype,
         "version": __version__.rsplit(".", 1)[0],
@@ -103,7 +99,7 @@ def _determining(config: SweepConfig) -> dict[str, object]:
 def groups_of(wave: Sequence[Plan], size: int) -> list[list[Plan]]:
     """Neighbours of equal length in training, at most `size` together.
 
-    >>> plans = [Plan(str(i), Preference.of({"a": 1}), "a", steps) for i, steps in enumerate([5, 5, 5, 3])]
+    >>> plans = [Plan(str(i), Preference.of({"a": 1.0}), "a", steps) for i, steps in enumerate([5, 5, 5, 3])]
     >>> [[plan.key for plan in group] for group in groups_of(plans, 2)]
     [['0', '1'], ['2'], ['3']]
     """

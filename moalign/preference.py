@@ -40,6 +40,8 @@ class Preference:
         total = math.fsum(weights.values())
         if total == 0:
             raise PreferenceError(f"all weights are 0 ({', '.join(weights)}); at least one must be positive")
+        if math.isclose(total, 1.0, abs_tol=1e-9):
+            total = 1.0  # already normalised: reading a preference back must give the same one
         # Rounded so that 7/10 and 0.7 are the same preference, with the same key on disk.
         return cls(tuple((name, round(weights[name] / total, 12)) for name in sorted(weights)))
 

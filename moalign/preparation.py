@@ -57,8 +57,11 @@ class Prepared:
 
     @property
     def data_digest(self) -> str:
-        """A name for all training data, by content."""
-        return digest(*(json.dumps([name, *pairs_key(pairs)]) for name, pairs in sorted(self.pairs.items())))
+        """A name for all that is learned from, by content: the pairs, and the rules that give their margins."""
+        settings = self.run.config.objectives
+        rules = {name: self.scorers[name].fingerprint for name in settings if settings[name].type is not None}
+        texts = [json.dumps([name, *pairs_key(pairs)]) for name, pairs in sorted(self.pairs.items())]
+        return digest(*texts, json.dumps(rules, sort_keys=True), self.run.config.data.separator)
 
     def learn(self, name: str, adapter: Adapter, key: str) -> None:
         """Make an objective of the adapter trained on its pairs: beta times its log-ratio to the base."""
@@ -156,9 +159,10 @@ def _own_pairs(prepared: Prepared) -> dict[str, PreferencePairs]:
             found[name] = loaded.pairs
         elif settings.scores:
             quarantine = _quarantine(prepared, name)
-            loaded = load_scored(settings.scores, settings.column, limit=config.data.limit, quarantine=quarantine)
+            column = str(settings.column or name)
+            loaded = load_scored(settings.scores, column, limit=config.data.limit, quarantine=quarantine)
             _say_skipped(prepared, name, loaded.skipped)
-            scored, column = loaded.scored, settings.column or name
+            scored = loaded.scored
             if column not in scored.scores:
                 raise DataError(f"{settings.scores}: " + unknown("score", column, scored.scores))
             found[name] = _pairs_of(prepared, scored.prompts, scored.responses, scored.scores[column], scored.source)
@@ -227,7 +231,7 @@ def _joined(parts: Sequence[PreferencePairs]) -> PreferencePairs:
 def _sampled(prepared: Prepared, settings: SampleSettings) -> list[dict]:
     """Responses of the base model to each prompt, drawn once and kept in the run."""
     config, base = prepared.run.config, prepared.base
-    prompts = load_prompts(settings.prompts, limit=config.data.limit)
+    prompts = load_prompts(settings.prompts, limit=config.data.limit, quarantine=_quarantine(prepared, "sampled"))
     name = digest(base.digest, json.dumps(prompts), str(settings.per_prompt), str(config.seed))
     path = prepared.run.cache / "sampled" / f"{name}.json"
     if path.is_file():
@@ -280,7 +284,11 @@ def _context(base: BaseModel) -> int:
 def _choose_prompts(prepared: Prepared, heldout: list[Prompt]) -> None:
     """The prompts to evaluate on: those given, or the held-out ones; too long ones are counted and left out."""
     config, base = prepared.run.config, prepared.base
-    prompts = load_prompts(config.data.prompts) if config.data.prompts else heldout
+    prompts = (
+        load_prompts(config.data.prompts, quarantine=_quarantine(prepared, "prompts"))
+        if config.data.prompts
+        else heldout
+    )
     if not prompts:
         raise ConfigError("there are no prompts to evaluate on; give data.prompts, or a data.holdout above 0")
     room = _context(base) - config.evaluation.max_new_tokens

@@ -89,7 +89,7 @@ def _against_oracle(
     }
 
 
-def _accuracy(run: Run, front: ParetoSet) -> dict[str, dict[str, float]]:
+def _accuracy(run: Run, front: ParetoSet) -> dict[str, dict[str, dict[str, float]]]:
     """Held-out preference accuracy by objective, before (the base) and after (each adapter)."""
     found = {}
     for key in (BASE, *(point.adapter for point in front)):

@@ -260,16 +260,21 @@ class _Sweep:
                 self.run.fix_reference(base, chosen)
 
     def _write_accuracy(self, key: str, bank: AdapterBank | None) -> None:
-        """Share of held-out pairs that the policy ranks as their people did, per objective."""
+        """Share of held-out pairs that the policy ranks as their labels do, per objective.
+
+        `likelihood` asks which response it finds likelier; `reward` which it has made likelier than the base did (DPO's
+        implicit reward), and is one half for the base itself.
+        """
         pad, found = self.prepared.base.pad_id, {}
         for name, pairs in self.prepared.heldout.items():
             if not len(pairs):
                 continue
             rows = bank.one_hot([key] * len(pairs)) if bank is not None else None
             both = list(zip(pairs.chosen, pairs.rejected, strict=True))
-            values = self.prepared.scorer.batched(pairs.prompt, both, pad, bank=bank, rows=rows)
-            chosen, rejected = np.asarray(values).reshape(-1, 2).T
-            found[name] = ranking_accuracy(chosen, rejected)
+            own = np.asarray(self.prepared.scorer.batched(pairs.prompt, both, pad, bank=bank, rows=rows)).reshape(-1, 2)
+            reference = self.prepared.reference([*pairs.prompt, *pairs.prompt], [*pairs.chosen, *pairs.rejected])
+            ratio = own - reference.reshape(2, -1).T if bank is not None else np.zeros_like(own)
+            found[name] = {"likelihood": ranking_accuracy(*own.T), "reward": ranking_accuracy(*ratio.T)}
         write_json(self.run.folder / "accuracy" / f"{key}.json", found)
 
 

@@ -22,6 +22,8 @@ _MEANING = {
 def describe(summary: dict[str, Any], folder: Path, report_path: Path | None) -> None:
     """Print the points, the indicators, and where the report is."""
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width; 80 would cut the tables
     console.print(_points(summary))
     for name, meaning in _MEANING.items():
         if summary[name] is not None:
@@ -37,37 +39,43 @@ def describe(summary: dict[str, Any], folder: Path, report_path: Path | None) ->
 
 
 def _points(summary: dict[str, Any]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
-    table.add_column("preference")
-    for name in summary["objectives"]:
-        table.add_column(escape(name), justify="right")
-    for name in ("kl", "kl to oracle", "front"):
-        table.add_column(name, justify="right")
+    table = _table()
+    table.add_column("preference", no_wrap=True)
+    known = any(point["kl_to_oracle"] is not None for point in summary["points"])
+    for name in (*summary["objectives"], "kl", *(["kl to oracle"] if known else []), "front"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
     base = summary["base"]
     rows = ([{**base, "on_front": None}] if base else []) + summary["points"]
     for point in rows:
-        weights = ",".join(f"{name}={weight:.3g}" for name, weight in point["preference"].items())
-        oracle = point["kl_to_oracle"]
+        trained, oracle = point["on_front"] is not None, point["kl_to_oracle"]
         table.add_row(
-            "base" if point["on_front"] is None else escape(weights),
+            escape(_weights(point["preference"])) if trained else "base",
             *(f"{point['values'][name]:+.3f} ±{point['standard_errors'][name]:.3f}" for name in summary["objectives"]),
             f"{point['kl_to_reference']:.2f}",
-            "" if oracle is None or point["on_front"] is None else f"{oracle:.2f}",
+            *([f"{oracle:.2f}" if trained else ""] if known else []),
             {True: "yes", False: "no", None: ""}[point["on_front"]],
         )
     return table
 
 
 def _accuracy(summary: dict[str, Any]) -> Table:
-    """Held-out pairs that the policy ranks as people did, before (base) and after (each preference)."""
+    """Held-out pairs that a policy ranks as their labels do, before (the base) and after (each preference)."""
     by_adapter = {point["adapter"]: point["preference"] for point in summary["points"]}
     names = list(next(iter(summary["accuracy"].values())))
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2), title_justify="left")
-    table.title = "held-out pairs ranked as their labels say"
-    table.add_column("preference")
+    table = _table()
+    table.title = "held-out pairs ranked as their labels say: by implicit reward (by likelihood)"
+    table.add_column("preference", no_wrap=True)
     for name in names:
-        table.add_column(escape(name), justify="right")
+        table.add_column(escape(name), justify="right", no_wrap=True)
     for key, values in summary["accuracy"].items():
-        weights = ",".join(f"{name}={weight:.3g}" for name, weight in by_adapter.get(key, {}).items())
-        table.add_row(escape(weights) or "base (before)", *(f"{values[name]:.3f}" for name in names))
+        cells = (f"{values[name]['reward']:.3f} ({values[name]['likelihood']:.3f})" for name in names)
+        table.add_row(escape(_weights(by_adapter.get(key, {}))) or "base (before)", *cells)
     return table
+
+
+def _table() -> Table:
+    return Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2), title_justify="left")
+
+
+def _weights(preference: dict[str, float]) -> str:
+    return ",".join(f"{name}={weight:.3g}" for name, weight in preference.items() if weight > 0)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from moalign.errors import ConfigError
 
 
+@runtime_checkable  # the tests check annotations at run time
 class Tracker(Protocol):
     """Takes numbers by name."""
 

@@ -7,6 +7,7 @@ and here it looks at each adapter's own.
 import gc
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from moalign.bank import AdapterBank
 from moalign.errors import MemoryLimitError
 from moalign.files import atomic_write_bytes
-from moalign.methods.base import Workplace
+from moalign.workplace import Workplace
 
 Entry = tuple[int, int]  # (job, pair)
 Loss = Callable[[Sequence[Entry]], Float[Tensor, " n"]]
@@ -82,8 +83,9 @@ class GroupTrainer:
             self.workplace.on_step(
                 step + 1, self.optimisation.steps, {"loss": value, "gradient_norm": norms.mean().item()}
             )
+            # The last step too: the group's adapters are stored one by one, and a kill may fall between two of them.
             last = step + 1 == self.optimisation.steps
-            if not last and time.monotonic() - saved >= self.workplace.checkpoint_seconds:
+            if last or time.monotonic() - saved >= self.workplace.checkpoint_seconds:
                 self._save(step + 1)
                 saved = time.monotonic()
 
@@ -112,13 +114,16 @@ class GroupTrainer:
 
     def _passes(self, entries: list[Entry], loss: Loss) -> float:
         self.adam.zero_grad(set_to_none=True)
-        per_job = len(entries) / len({job for job, _ in entries})
+        pairs = Counter(job for job, _ in entries)
         size = math.ceil(len(entries) / self.passes)
         total = 0.0
         for start in range(0, len(entries), size):
-            losses = loss(entries[start : start + size]).sum()
-            (losses / per_job).backward()
-            total += losses.item()
+            part = entries[start : start + size]
+            losses = loss(part)
+            # The mean over each job's own pairs, of which a small data set may have fewer than a batch.
+            share = torch.tensor([1 / pairs[job] for job, _ in part], device=losses.device)
+            (losses * share).sum().backward()
+            total += losses.sum().item()
         return total / len(entries)
 
     def _clip(self) -> Float[Tensor, " k"]:

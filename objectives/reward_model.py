@@ -26,9 +26,9 @@ _CONTENTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 class RewardModel:
     """One head of a sequence-classification model, times `scale`.
 
-    score(x, y) = scale * logits(x, y)[head]
+    score(x, y) = scale * logits(x, y)[column]
 
-    `model` is a folder or a hub name; `head` is the column's number, or its label in the model's id2label; a negative
+    `model` is a folder or a hub name; `column` is the head's number, or its label in the model's id2label; a negative
     `scale` turns a head whose high value is bad. The score is the logit itself, in the model's own unit.
 
     A conversational prompt goes through the model's chat template if it has one; otherwise, and for plain text, prompt,
@@ -37,13 +37,13 @@ class RewardModel:
     could not tell padding from text. Raises ObjectiveError if the model cannot be loaded, has no such head, or an input
     is longer than it reads: nothing is ever cut. The model is loaded when it is first needed.
 
-    >>> RewardModel("safe", "models/guard", head="toxic", scale=-1.0).name
+    >>> RewardModel("safe", "models/guard", column="toxic", scale=-1.0).name
     'safe'
     """
 
     name: str
     model: str
-    head: int | str = 0
+    column: int | str = 0
     scale: float = 1.0
     separator: str = ""
     batch_size: int = 16
@@ -63,7 +63,7 @@ class RewardModel:
             content = {file.name: file_digest(file) for file in files}
         else:
             content = {self.model: str(self._classifier.config._commit_hash)}
-        settings = {"head": self.head, "scale": self.scale, "separator": self.separator}
+        settings = {"column": self.column, "scale": self.scale, "separator": self.separator}
         return fingerprint("reward_model", content=content, **settings)
 
     def score(self, completions: Completions) -> Float[np.ndarray, " n"]:
@@ -144,12 +144,12 @@ class RewardModel:
     def _column(self) -> int:
         # transformers fills id2label in: LABEL_0, LABEL_1, ... where the model's author named none.
         labels = {str(label): int(number) for number, label in (self._classifier.config.id2label or {}).items()}
-        if isinstance(self.head, str):
-            if self.head not in labels:
-                raise ObjectiveError(unknown(f"head of objective {self.name!r} ({self.model})", self.head, labels))
-            return labels[self.head]
-        if not 0 <= self.head < len(labels):
+        if isinstance(self.column, str):
+            if self.column not in labels:
+                raise ObjectiveError(unknown(f"column of objective {self.name!r} ({self.model})", self.column, labels))
+            return labels[self.column]
+        if not 0 <= self.column < len(labels):
             raise ObjectiveError(
-                f"objective {self.name!r}: head is {self.head}, but {self.model} has {len(labels)} (0 is the first)"
+                f"objective {self.name!r}: column is {self.column}, but {self.model} has {len(labels)} (0 is the first)"
             )
-        return self.head
+        return self.column

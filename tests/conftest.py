@@ -15,7 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers reads it: a test that 
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from torch import Tensor, nn
@@ -69,6 +69,12 @@ def _quiet_transformers() -> None:
     """Progress bars and advice of transformers do not belong in a test's output; warnings still are errors."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models this small are three times slower on two busy threads than on one."""
+    torch.set_num_threads(1)
 
 
 def _tiny_model(architecture: str, **changes: object) -> PreTrainedModel:
@@ -174,9 +180,9 @@ def random_adapter() -> Callable[..., Adapter]:
 def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
     """Three adapters of `model` that differ in rank, in scale and in the layers they change."""
     return {
-        "a": _random_adapter(model, 1, rank=4, alpha=8),
-        "b": _random_adapter(model, 2, rank=2, alpha=3),
-        "c": _random_adapter(model, 3, rank=3, alpha=6, only="attn"),
+        "a": _random_adapter(model, 1, rank=4, alpha=8.0),
+        "b": _random_adapter(model, 2, rank=2, alpha=3.0),
+        "c": _random_adapter(model, 3, rank=3, alpha=6.0, only="attn"),
     }
 
 
@@ -203,7 +209,7 @@ def load_with_peft() -> Callable[..., PeftModel]:
 def make_with_peft() -> Callable[..., PeftModel]:
     """make_with_peft(model, config): a copy of the model with a new adapter of PEFT's, its lora_B drawn at random."""
 
-    def make(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    def make(model: PreTrainedModel, config: PeftConfig) -> PeftModel:
         with _peft_warns(), torch.random.fork_rng():
             torch.manual_seed(11)
             wrapped = get_peft_model(copy.deepcopy(model), config).eval()

@@ -12,10 +12,10 @@ from moalign.bank import AdapterBank, RowPlan
 from moalign.errors import AdapterError
 
 ROWS = {
-    "one-hot": {"b": 1},
+    "one-hot": {"b": 1.0},
     "convex": {"a": 0.2, "b": 0.5, "c": 0.3},
     "negative": {"a": 1.5, "c": -0.5},
-    "two": {"a": 2},
+    "two": {"a": 2.0},
 }
 
 
@@ -72,9 +72,11 @@ def test_row_is_the_summed_deltas_merged_into_the_weights(model, adapters, bank,
         torch.testing.assert_close(logits(model, ids), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_every_row_of_a_mixed_batch_is_that_row_alone(model, bank, ids):
-    """Zero, one-hot, convex and negative rows in one batch do not touch each other."""
-    rows = torch.stack([bank.mixture(w) for w in ({}, *ROWS.values(), {"c": -1.0})])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_every_row_of_a_mixed_batch_is_that_row_alone(model, bank, ids, mixed):
+    """Zero, one-hot, convex and negative rows in one batch do not touch each other; nor do six sizes of one adapter."""
+    many = [{}, *ROWS.values(), {"c": -1.0}] if mixed else [{"b": size} for size in (1.0, 0.5, 0.5, 0.2, -1.0, 2.0)]
+    rows = torch.stack([bank.mixture(weights) for weights in many])
     with bank.rows(rows):
         together = logits(model, ids)
     for number, row in enumerate(rows):
@@ -182,12 +184,12 @@ def test_rows_nest_and_end(llama, random_adapter, ids):
     """An inner block hides the outer one, an exception ends it, and outside of all the model is the base."""
     base = logits(llama, ids)
     with AdapterBank(llama, {"a": random_adapter(llama, 1)}) as bank:
-        with bank.rows([[1]]):
+        with bank.rows([[1.0]]):
             adapted = logits(llama, ids)
-            with bank.rows([[0]]):
+            with bank.rows([[0.0]]):
                 assert torch.equal(logits(llama, ids), base)
             assert torch.equal(logits(llama, ids), adapted)
-        with pytest.raises(ZeroDivisionError), bank.rows([[1]]):
+        with pytest.raises(ZeroDivisionError), bank.rows([[1.0]]):
             raise ZeroDivisionError
         assert torch.equal(logits(llama, ids), base)
 
@@ -199,7 +201,7 @@ def test_close_leaves_the_model_untouched(model, adapters, ids):
     bank.close()
     assert not any(module._forward_hooks for module in model.modules())
     assert torch.equal(logits(model, ids), base)
-    with pytest.raises(AdapterError, match="this bank is closed"), bank.rows([[1, 0, 0]]):
+    with pytest.raises(AdapterError, match="this bank is closed"), bank.rows([[1.0, 0.0, 0.0]]):
         pass
 
 
@@ -207,12 +209,12 @@ def test_two_banks_on_one_model(model, adapters, merged, ids):
     """Each bank adds its own deltas to the same base: rows of one do not move the other."""
     first, second = {"a": adapters["a"]}, {"b": adapters["b"], "c": adapters["c"]}
     with AdapterBank(model, first) as one, AdapterBank(model, second) as two:
-        with one.rows([[1]]), two.rows([[0, 0.5]]):
+        with one.rows([[1.0]]), two.rows([[0.0, 0.5]]):
             both = logits(model, ids)
-        with two.rows([[1, 0]]):
+        with two.rows([[1.0, 0.0]]):
             alone = logits(model, ids)
-    torch.testing.assert_close(both, logits(merged(model, adapters, {"a": 1, "c": 0.5}), ids), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(alone, logits(merged(model, adapters, {"b": 1}), ids), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(both, logits(merged(model, adapters, {"a": 1.0, "c": 0.5}), ids), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone, logits(merged(model, adapters, {"b": 1.0}), ids), rtol=1e-5, atol=1e-5)
 
 
 def test_rows_serve_neighbours(llama, random_adapter, ids):
@@ -230,7 +232,7 @@ def test_rows_serve_neighbours(llama, random_adapter, ids):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([1.0, 0.0], r"shape \(2,\); expected \(sequences, 2\)"),
+        (torch.tensor([1.0, 0.0]), r"shape \(2,\); expected \(sequences, 2\)"),
         ([[1.0, 0.0, 0.0]], r"shape \(1, 3\); expected \(sequences, 2\), one weight for each of helpful, brief"),
         (np.zeros((0, 2)), r"shape \(0, 2\)"),
         ([[math.nan, 1.0]], "NaN or infinity"),
@@ -253,7 +255,7 @@ def test_unknown_names(llama, random_adapter):
     with AdapterBank(llama, adapters) as bank:
         for call in (
             lambda: bank.one_hot(["helpfull"]),
-            lambda: bank.mixture({"helpfull": 1}),
+            lambda: bank.mixture({"helpfull": 1.0}),
             lambda: bank.adapter("helpfull"),
         ):
             with pytest.raises(AdapterError, match="unknown adapter 'helpfull'; did you mean 'helpful'"):

@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 from moalign.adapters import write_adapter
 from moalign.bank import AdapterBank, RowPlan
 
-MIXES = [{}, {"b": 1}, {"a": 0.2, "b": 0.5, "c": 0.3}, {"a": 1.5, "c": -0.5}]
+MIXES = [{}, {"b": 1.0}, {"a": 0.2, "b": 0.5, "c": 0.3}, {"a": 1.5, "c": -0.5}]
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12], [13], [14, 15, 16]]
 
 

@@ -39,7 +39,9 @@ def test_gradients_are_pefts_and_stop_at_the_other_adapters(model, adapters, ids
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("rows", [[[1, 0, 0], [0, 1, 0]], [[0.3, -0.7, 1.2], [0.5, 0.5, 0]]], ids=["one-hot", "dense"])
+@pytest.mark.parametrize(
+    "rows", [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[0.3, -0.7, 1.2], [0.5, 0.5, 0.0]]], ids=["one-hot", "dense"]
+)
 def test_gradients_by_finite_differences(models, random_adapter, ids, rows):
     """(L(theta + h d) - L(theta - h d)) / 2h equals grad L . d, in double precision, on both paths."""
     model = copy.deepcopy(models["gpt2"]).double()

@@ -97,7 +97,8 @@ def tokenize_texts(
         found[i] = ids
     closed = [_closed(ids, tokenizer, ends, end) for ids in found]
     spelt = [i for i, ids in enumerate(closed) if any(token in ends for token in ids[:-1])]
-    for i, ids in zip(spelt, _encode([responses[i] for i in spelt], tokenizer, split_special_tokens=True), strict=True):
+    plain = [separator + responses[i] if isinstance(prompts[i], str) else responses[i] for i in spelt]
+    for i, ids in zip(spelt, _encode(plain, tokenizer, split_special_tokens=True), strict=True):
         closed[i] = [*ids, end]
     return _fronted(prompts, heads, tokenizer), closed
 

@@ -4,7 +4,8 @@
 """
 
 from moalign.methods import modpo
-from moalign.methods.base import Job, Method, PairData, Workplace
+from moalign.methods.base import Method
+from moalign.workplace import Job, PairData, Workplace
 
 METHODS = {"modpo": Method(modpo.ModpoSettings, modpo.train)}
 

@@ -1,67 +1,16 @@
 """What a method is: it trains several preferences at once, each as one adapter of a bank."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float
 from pydantic import BaseModel
 
 from moalign.adapters import Adapter
-from moalign.batches import TokenPairs
-from moalign.logprobs import Scorer
-from moalign.preference import Preference
+from moalign.workplace import Job, Workplace
 
 
-@dataclass(frozen=True)
-class Job:
-    """One adapter to train: its key on disk, its preference, and where it starts."""
-
-    key: str
-    preference: Preference
-    primary: str  # the objective whose pairs it is trained on
-    start: Adapter
-    steps: int
-
-
-@dataclass(frozen=True)
-class PairData:
-    """The pairs of one objective as constants of the whole sweep, computed once.
-
-    `reference` is log pi_ref(chosen) - log pi_ref(rejected); `margins[:, j]` is r_j(chosen) - r_j(rejected), in the
-    order of the sweep's objectives, NaN where nobody needs it.
-    """
-
-    tokens: TokenPairs
-    probability: Float[np.ndarray, " n"]
-    margins: Float[np.ndarray, "n m"]
-    reference: Float[np.ndarray, " n"]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a method works with, beside its jobs: the model, the data, and where to leave its state.
-
-    `on_step(step, steps, numbers)` is called after every step; `notice(line)` tells the user something unexpected.
-    """
-
-    scorer: Scorer
-    pad_id: int
-    objectives: tuple[str, ...]
-    data: Mapping[str, PairData]
-    seed: int
-    checkpoint: Path | None = None
-    checkpoint_seconds: float = 30.0
-    passes: int = 1  # forward passes that one step is split into
-    on_step: Callable[[int, int, dict[str, float]], None] = field(default=lambda *_: None)
-    notice: Callable[[str], None] = field(default=lambda *_: None)
-
-
+@runtime_checkable  # the tests check annotations at run time
 class Train(Protocol):
     """Train `jobs` side by side and return their adapters by key."""
 

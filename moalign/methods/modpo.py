@@ -14,10 +14,10 @@ from torch import Tensor
 
 from moalign.adapters import Adapter
 from moalign.bank import AdapterBank
-from moalign.errors import MoalignError
+from moalign.errors import UserError
 from moalign.losses import modpo_loss
-from moalign.methods.base import Job, PairData, Workplace
 from moalign.training import GroupTrainer, Optimisation, batch_order
+from moalign.workplace import Job, PairData, Workplace
 
 
 class ModpoSettings(BaseModel):
@@ -47,7 +47,7 @@ def train(jobs: Sequence[Job], workplace: Workplace, settings: ModpoSettings) ->
     """Train the jobs, which must take equally many steps, side by side.
 
     The result for a preference does not depend on its neighbours: gradients, clipping and the optimiser's state are
-    each adapter's own, and pairs are drawn by (seed, primary objective, step). Raises MoalignError if a loss stops
+    each adapter's own, and pairs are drawn by (seed, primary objective, step). Raises UserError if a loss stops
     being finite.
     """
     batches = _Batches(jobs, workplace, settings)
@@ -123,7 +123,7 @@ class _Batches:
             losses = losses.index_put((mine.nonzero()[:, 0].to(to),), loss)
         if not bool(torch.isfinite(losses).all()):
             job = int(number[~torch.isfinite(losses.detach().cpu())][0])
-            raise MoalignError(f"the loss of {self.jobs[job].key} is no longer finite; a lower learning_rate helps")
+            raise UserError(f"the loss of {self.jobs[job].key} is no longer finite; a lower learning_rate helps")
         return losses
 
 

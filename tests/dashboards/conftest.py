@@ -1,6 +1,7 @@
 """Made-up runs to look at: an arc of adapters between objectives that conflict, with errors, blends and texts."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,14 +22,15 @@ ANSWERS = {
     "middle": "Open Settings, choose Account and press Reset password. We send you a link that is good for an hour.",
     "base": "You can reset it. Please see the page about passwords, or ask us again.",
 }
-PROMPTS = ("How do I reset my password?", "Where is my parcel?", "Can I pay by invoice?") + tuple(
-    f"What does plan {i} cost, and what do I get for it?" for i in range(1, 4)
+PROMPTS = (
+    "How do I reset my password?",
+    "Where is my parcel?",
+    "Can I pay by invoice?",
+    *(f"What does plan {i} cost, and what do I get for it?" for i in range(1, 4)),
 )
 
 
-def make_point(
-    adapter: str, weights: dict[str, float], values: dict[str, float], error: float = 0.05
-) -> ParetoPoint:
+def make_point(adapter: str, weights: dict[str, float], values: dict[str, float], error: float = 0.05) -> ParetoPoint:
     """A point with symmetric intervals of two standard errors."""
     return ParetoPoint(
         adapter,
@@ -59,13 +61,13 @@ def make_report(names: tuple[str, ...], preferences: np.ndarray, seed: int = 0) 
 
     values = attained(preferences, 3.9) + rng.normal(0, 0.03, preferences.shape)
     for spoilt in (len(values) // 3, len(values) // 2 + 1):
-        values[spoilt] *= 0.9
+        values[spoilt] *= 0.9 if m == 2 else 0.7
     points = [
         make_point(f"{i:02d}f3ab71c{i:02d}", named(w), named(v))
         for i, (w, v) in enumerate(zip(preferences, values, strict=True))
     ]
     blends = []
-    for first, second in zip(points[:-1], points[1:], strict=True):
+    for first, second in pairwise(points):
         for part in (1 / 3, 2 / 3):
             weights = (1 - part) * first.preference.vector(names) + part * second.preference.vector(names)
             place = (1 - part) * values[points.index(first)] + part * values[points.index(second)]
@@ -124,12 +126,16 @@ def odd() -> Report:
 
 @pytest.fixture
 def make_set() -> Callable[..., ParetoSet]:
-    """Builds a set over helpful and brief from rows of values; row i was asked for i / (n - 1) of helpful."""
+    """Builds a set over helpful and brief from rows of values; row i of n was asked for i + 1 to n - i."""
 
     def build(*rows: tuple[float, float]) -> ParetoSet:
         points = [
-            make_point(f"a{i}", {"helpful": i, "brief": max(len(rows) - 1 - i, 0 if i else 1)}, dict(zip(("helpful", "brief"), row, strict=True)))
-            for i, row in enumerate(rows)
+            make_point(
+                f"a{i}",
+                {"helpful": i + 1.0, "brief": float(len(rows) - i)},
+                {"helpful": helpful, "brief": brief},
+            )
+            for i, (helpful, brief) in enumerate(rows)
         ]
         return ParetoSet(("helpful", "brief"), np.zeros(2), points)
 

@@ -112,8 +112,8 @@ def test_of_several_ends_plain_text_gets_the_one_of_the_template() -> None:
 def test_an_end_spelt_within_the_text_is_read_as_text() -> None:
     """ "a</s>b": six letters and the end, since nothing can follow an end."""
     tokenizer = _letters(template=CHATML)
-    ids = response_ids("x", "a</s>b", tokenizer)
-    assert _spelt(tokenizer, ids) == ["a", "<", "/", "s", ">", "b", "</s>"]
+    ids = response_ids("x", "a</s>b", tokenizer, separator=" ")
+    assert _spelt(tokenizer, ids) == ["▁", "a", "<", "/", "s", ">", "b", "</s>"]
     ends = tokenizer.convert_tokens_to_ids(["<|im_end|>"])
     assert response_ids(CHAT, "a<|im_end|>b", tokenizer, eos=ends).count(ends[0]) == 1
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from moalign.frontiers import non_dominated
 
 # Few distinct numbers, so that ties and duplicates are common.

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from moalign.frontiers import hypervolume, lattice, normalised_hypervolume
 
 from moalign.errors import DataError
+from moalign.frontiers import hypervolume, lattice, normalised_hypervolume
 
 few_points = st.tuples(st.integers(0, 6), st.integers(1, 5)).flatmap(
     lambda shape: arrays(float, shape, elements=st.integers(-8, 16).map(lambda i: i / 4))

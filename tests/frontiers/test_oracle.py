@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+
+from moalign.errors import DataError
 from moalign.frontiers import (
     Answers,
     attained,
@@ -15,8 +17,6 @@ from moalign.frontiers import (
     oracle_front,
     tilt,
 )
-
-from moalign.errors import DataError
 
 ONE = np.ones(1)
 TABLE = Answers(np.log([0.5, 0.3, 0.2]), np.array([[0.0], [1.0], [2.0]]))

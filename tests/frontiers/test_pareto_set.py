@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moalign.frontiers import AddStatus, ParetoPoint, ParetoSet, hypervolume, non_dominated
 
 from moalign.errors import DataError
+from moalign.frontiers import AddStatus, ParetoPoint, ParetoSet, hypervolume, non_dominated
 from moalign.preference import Preference
 
 NAMES = ("helpful", "brief")

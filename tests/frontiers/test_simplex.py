@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moalign.frontiers import blend, corners, lattice, riesz
 from scipy.spatial import Delaunay
 
 from moalign.errors import ConfigError, DataError
+from moalign.frontiers import blend, corners, lattice, riesz
 
 
 def on_the_simplex(weights):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from moalign.frontiers import bootstrap_interval, clustered_mean
 
 

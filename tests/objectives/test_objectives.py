@@ -15,7 +15,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], object]] = {
     "length": ({"per": 10, "unit": "characters"}, Length("x", unit="characters", per=10.0)),
     "lexical": ({"phrases": {"thank you": 1, "no": -0.5}, "cap": 2}, Lexical("x", {"thank you": 1.0, "no": -0.5}, 2.0)),
     "repetition": ({"n": 2}, Repetition("x", n=2)),
-    "reward_model": ({"model": HERE, "head": "toxic", "scale": -1}, RewardModel("x", HERE, "toxic", -1.0)),
+    "reward_model": ({"model": HERE, "column": "toxic", "scale": -1}, RewardModel("x", HERE, "toxic", -1.0)),
 }
 
 

@@ -84,13 +84,13 @@ def test_scores_are_the_models_logits_one_by_one(llama: Path, tokenizer: PreTrai
             text = tokenizer.apply_chat_template(messages, tokenize=False)
         expected.append(_logits(model, tokenizer(text, add_special_tokens=False)["input_ids"]))
     for head in range(3):
-        scores = RewardModel("r", str(llama), head=head, batch_size=2).score(GIVEN)
+        scores = RewardModel("r", str(llama), column=head, batch_size=2).score(GIVEN)
         np.testing.assert_allclose(scores, np.array(expected)[:, head], atol=1e-5)
 
 
 def test_a_head_by_label_and_its_sign(llama: Path) -> None:
-    toxic = RewardModel("safe", str(llama), head="toxic", scale=-2.0).score(GIVEN)
-    np.testing.assert_allclose(toxic, -2 * RewardModel("r", str(llama), head=1).score(GIVEN), rtol=1e-12)
+    toxic = RewardModel("safe", str(llama), column="toxic", scale=-2.0).score(GIVEN)
+    np.testing.assert_allclose(toxic, -2 * RewardModel("r", str(llama), column=1).score(GIVEN), rtol=1e-12)
 
 
 def test_without_a_chat_template_the_texts_are_joined(bert: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -124,11 +124,11 @@ def test_an_overlong_input_is_refused_and_not_cut(llama: Path) -> None:
 
 
 def test_a_head_that_is_not_there_is_named(llama: Path) -> None:
-    with pytest.raises(ObjectiveError, match=r"unknown head of objective 'r' .*'toxik'; did you mean 'toxic'\?"):
-        RewardModel("r", str(llama), head="toxik").score(GIVEN)
+    with pytest.raises(ObjectiveError, match=r"unknown column of objective 'r' .*'toxik'; did you mean 'toxic'\?"):
+        RewardModel("r", str(llama), column="toxik").score(GIVEN)
     for head in (3, -1):
-        with pytest.raises(ObjectiveError, match=f"objective 'r': head is {head}, but .* has 3"):
-            RewardModel("r", str(llama), head=head).score(GIVEN)
+        with pytest.raises(ObjectiveError, match=f"objective 'r': column is {head}, but .* has 3"):
+            RewardModel("r", str(llama), column=head).score(GIVEN)
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path: Path, llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -152,7 +152,7 @@ def test_the_fingerprint_is_of_the_weights_and_the_settings(llama: Path, bert: P
     (copy / "README.md").write_text("A copy.")
     assert RewardModel("another", str(copy), batch_size=1).fingerprint == first
     others = [
-        RewardModel("r", str(llama), head=1),
+        RewardModel("r", str(llama), column=1),
         RewardModel("r", str(llama), scale=2.0),
         RewardModel("r", str(bert)),
     ]
