@@ -27,15 +27,17 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"moalign: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("moalign: stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            typer.echo("moalign: stopped; the same command goes on from here", err=True)
+        raise
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(__version__)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

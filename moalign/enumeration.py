@@ -10,7 +10,7 @@ from moalign.batches import Completions, Prompt
 from moalign.data import tokenize_texts
 from moalign.errors import ConfigError
 from moalign.frontiers.oracle import Answers
-from moalign.preparation import Prepared
+from moalign.prepared import Prepared
 from moalign.runs import Run
 
 

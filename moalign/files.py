@@ -1,6 +1,7 @@
 """Writing so that nothing is ever half written, and names made from contents."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ def storing(path: Path) -> Iterator[None]:
     """Turn an operating system's refusal to write `path` into one clear line."""
     try:
         yield
+    except StorageError:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
@@ -62,7 +65,9 @@ def append_line(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, (text + "\n").encode())
+            data = (text + "\n").encode()
+            if os.write(handle, data) != len(data):  # a nearly full disk takes a part and reports no error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(handle)
 

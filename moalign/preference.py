@@ -37,6 +37,8 @@ class Preference:
                 raise PreferenceError(f"weight of {name!r} is {weight}; expected a finite number >= 0")
             if weight < 0:
                 raise PreferenceError(f"weight of {name!r} is {weight:g}; weights must be >= 0")
+        largest = max(weights.values()) or 1.0  # first, so that the sum of large weights stays finite
+        weights = {name: weight / largest for name, weight in weights.items()} if largest > 1e300 else weights
         total = math.fsum(weights.values())
         if total == 0:
             raise PreferenceError(f"all weights are 0 ({', '.join(weights)}); at least one must be positive")
@@ -55,7 +57,8 @@ class Preference:
                 value = float(number)
             except ValueError:
                 value = math.nan
-            if not equals or not name.strip() or (math.isnan(value) and number.strip().lower() != "nan"):
+            unreadable = math.isnan(value) and number.strip().lower() != "nan"
+            if not equals or not name.strip() or "=" in name or unreadable:
                 raise PreferenceError(f"cannot read {part!r}; expected NAME=WEIGHT, such as helpful=0.7,brief=0.3")
             if name.strip() in weights:
                 raise PreferenceError(f"{name.strip()!r} is weighted twice in {text!r}")

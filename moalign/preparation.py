@@ -1,126 +1,25 @@
-"""Everything a sweep computes once: the base, the pairs of each objective, and the constants of the data.
+"""Everything a sweep reads before it trains: the base, each objective's pairs, and the prompts to evaluate on."""
 
-Reference log-probabilities, margins and scores do not depend on the preference; they are computed for the whole
-sweep, cached by content, and never again.
-"""
-
+import contextlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from moalign.adapters import Adapter
-from moalign.bank import AdapterBank
-from moalign.batches import Completions, PreferencePairs, Prompt, TokenPairs
-from moalign.cache import FloatCache, score_cached
+from moalign.batches import PreferencePairs, Prompt, TokenPairs
 from moalign.config import SampleSettings
 from moalign.data import load_pairs, load_prompts, load_scored, pairs_from_scores, relabel, split_by_prompt
-from moalign.data.tokenize import prompt_ids, tokenize_pairs, tokenize_texts
-from moalign.errors import ConfigError, DataError, unknown
+from moalign.data.tokenize import prompt_ids, tokenize_pairs
+from moalign.errors import ConfigError, DataError
 from moalign.files import digest, read_json, write_json
 from moalign.generation import generate
 from moalign.logprobs import Scorer
-from moalign.methods import PairData
 from moalign.models import BaseModel, load_base
-from moalign.objectives import Implicit, Objective, ObjectiveSet, build_objective
+from moalign.objectives import build_objective
+from moalign.prepared import Notice, Prepared
 from moalign.runs import Run
-
-Notice = Callable[[str], None]
-
-
-@dataclass
-class Prepared:
-    """A sweep that is ready to train.
-
-    `scorers` holds the objectives that can score a text; one that is learned from its pairs joins them when its
-    corner adapter is trained (`learn`). `pairs` and `heldout` are the texts of each objective's own comparisons.
-    """
-
-    run: Run
-    base: BaseModel
-    scorer: Scorer
-    scorers: dict[str, Objective]
-    pairs: dict[str, PreferencePairs]
-    tokens: dict[str, TokenPairs]
-    heldout: dict[str, TokenPairs]
-    prompts: list[Prompt]
-    prompt_ids: list[list[int]]
-    notice: Notice
-    _references: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
-
-    @property
-    def implicit(self) -> list[str]:
-        """Objectives that are learned from their pairs."""
-        return [name for name, settings in self.run.config.objectives.items() if settings.type is None]
-
-    @property
-    def data_digest(self) -> str:
-        """A name for all that is learned from, by content: the pairs, and the rules that give their margins."""
-        settings = self.run.config.objectives
-        rules = {name: self.scorers[name].fingerprint for name in settings if settings[name].type is not None}
-        texts = [json.dumps([name, *pairs_key(pairs)]) for name, pairs in sorted(self.pairs.items())]
-        return digest(*texts, json.dumps(rules, sort_keys=True), self.run.config.data.separator)
-
-    def learn(self, name: str, adapter: Adapter, key: str) -> None:
-        """Make an objective of the adapter trained on its pairs: beta times its log-ratio to the base."""
-        bank = AdapterBank(self.base.model, {name: adapter})
-        row = bank.mixture({name: 1.0})
-
-        def log_ratio(completions: Completions) -> Float[np.ndarray, " n"]:
-            prompts, responses = self._ids(completions)
-            rows = row.expand(len(prompts), -1)
-            groups = [[response] for response in responses]
-            own = self.scorer.batched(prompts, groups, self.base.pad_id, bank=bank, rows=rows)
-            return own.double().numpy() - self.reference(prompts, responses)
-
-        beta = self.run.config.method_settings.beta
-        self.scorers[name] = Implicit(name, beta, log_ratio, key)
-
-    def _ids(self, completions: Completions) -> tuple[list[list[int]], list[list[int]]]:
-        separator = self.run.config.data.separator
-        return tokenize_texts(
-            completions.prompts, completions.responses, self.base.tokenizer, separator, self.base.eos_ids
-        )
-
-    def reference(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Float[np.ndarray, " n"]:
-        """log pi_ref of each response, from the cache where it was computed before."""
-        cache = FloatCache(self.run.cache, "reference")
-        keys = [digest(self.base.digest, json.dumps([p, r])) for p, r in zip(prompts, responses, strict=True)]
-        known = cache.get_many(keys)
-        missing = list({key: i for i, key in enumerate(keys) if key not in known}.values())
-        for start in range(0, len(missing), 1024):
-            part = missing[start : start + 1024]
-            groups = [[responses[i]] for i in part]
-            values = self.scorer.batched([prompts[i] for i in part], groups, self.base.pad_id).tolist()
-            cache.put_many({keys[i]: value for i, value in zip(part, values, strict=True)})
-            known.update({keys[i]: value for i, value in zip(part, values, strict=True)})
-        return np.array([known[key] for key in keys])
-
-    def pair_data(self, name: str) -> PairData:
-        """The pairs of one objective with the margins of all others that can score by now."""
-        pairs, tokens = self.pairs[name], self.tokens[name]
-        if name not in self._references:
-            both = self.reference([*tokens.prompt, *tokens.prompt], [*tokens.chosen, *tokens.rejected])
-            self._references[name] = both[: len(tokens)] - both[len(tokens) :]
-        names = self.run.objectives
-        margins = np.full((len(pairs), len(names)), np.nan)
-        others = [other for other in names if other != name and other in self.scorers]
-        if others:
-            scores = self.score(others, [*pairs.prompts, *pairs.prompts], [*pairs.chosen, *pairs.rejected])
-            margins[:, [names.index(other) for other in others]] = scores[: len(pairs)] - scores[len(pairs) :]
-        return PairData(tokens, pairs.probability, margins, self._references[name])
-
-    def score(self, names: Sequence[str], prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
-        """Scores of texts under some objectives, from the cache where they were computed before."""
-        objectives = ObjectiveSet([self.scorers[name] for name in names])
-        return score_cached(objectives, Completions(prompts, responses), self.run.cache)
-
-    @property
-    def objectives(self) -> ObjectiveSet:
-        """All objectives, in the order of the run; every implicit one must have been learned."""
-        return ObjectiveSet([self.scorers[name] for name in self.run.objectives])
 
 
 def prepare(run: Run, notice: Notice) -> Prepared:
@@ -144,11 +43,6 @@ def prepare(run: Run, notice: Notice) -> Prepared:
     return prepared
 
 
-def pairs_key(pairs: PreferencePairs) -> list[object]:
-    """The contents of pairs, for a digest."""
-    return [list(pairs.prompts), list(pairs.chosen), list(pairs.rejected), pairs.probability.tolist()]
-
-
 def _own_pairs(prepared: Prepared) -> dict[str, PreferencePairs]:
     """The pairs of objectives that bring their own, as pairs or as scored responses."""
     config, found = prepared.run.config, {}
@@ -163,13 +57,22 @@ def _own_pairs(prepared: Prepared) -> dict[str, PreferencePairs]:
             loaded = load_scored(settings.scores, column, limit=config.data.limit, quarantine=quarantine)
             _say_skipped(prepared, name, loaded.skipped)
             scored = loaded.scored
-            if column not in scored.scores:
-                raise DataError(f"{settings.scores}: " + unknown("score", column, scored.scores))
-            found[name] = _pairs_of(prepared, scored.prompts, scored.responses, scored.scores[column], scored.source)
+            found[name] = _pairs_of(
+                prepared, name, scored.prompts, scored.responses, scored.scores[column], scored.source
+            )
     return found
 
 
-def _quarantine(prepared: Prepared, name: str):
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say whose data it is that cannot be used."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"objective {name!r}: {error}") from error
+
+
+def _quarantine(prepared: Prepared, name: str) -> Path | None:
     return prepared.run.folder / "quarantine" / f"{name}.jsonl" if prepared.run.config.data.skip_bad_rows else None
 
 
@@ -178,12 +81,20 @@ def _say_skipped(prepared: Prepared, name: str, skipped: int) -> None:
         prepared.notice(f"{name}: {skipped} bad rows set aside in {_quarantine(prepared, name)}")
 
 
-def _pairs_of(prepared: Prepared, prompts, responses, scores, source) -> PreferencePairs:
+def _pairs_of(
+    prepared: Prepared,
+    name: str,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    scores: Float[np.ndarray, " n"],
+    source: Sequence[str],
+) -> PreferencePairs:
     data = prepared.run.config.data
     rng = np.random.default_rng(prepared.run.config.seed)
-    return pairs_from_scores(
-        prompts, responses, scores, source, rng, per_prompt=data.pairs_per_prompt, labels=data.labels
-    )
+    with _naming(name):
+        return pairs_from_scores(
+            prompts, responses, scores, source, rng, per_prompt=data.pairs_per_prompt, labels=data.labels
+        )
 
 
 def _made_pairs(
@@ -197,9 +108,13 @@ def _made_pairs(
         prompts, texts = [row["prompt"] for row in rows], [row["response"] for row in rows]
         source = [f"sample {i}" for i in range(len(rows))]
         scores = prepared.score(missing, prompts, texts)
-        return {name: _pairs_of(prepared, prompts, texts, scores[:, j], source) for j, name in enumerate(missing)}
+        return {
+            name: _pairs_of(prepared, name, prompts, texts, scores[:, j], source) for j, name in enumerate(missing)
+        }
     if responses is not None:
-        pools = [load_pairs(responses, limit=config.data.limit, quarantine=_quarantine(prepared, "responses")).pairs]
+        loaded = load_pairs(responses, limit=config.data.limit, quarantine=_quarantine(prepared, "responses"))
+        _say_skipped(prepared, "responses", loaded.skipped)
+        pools = [loaded.pairs]
     else:
         pools = list(own.values())
     if not pools:
@@ -213,7 +128,8 @@ def _made_pairs(
         for pool in pools:
             chosen = prepared.score([name], pool.prompts, pool.chosen)[:, 0]
             rejected = prepared.score([name], pool.prompts, pool.rejected)[:, 0]
-            judged.append(relabel(pool, chosen, rejected, labels=config.data.labels))
+            with _naming(name):
+                judged.append(relabel(pool, chosen, rejected, labels=config.data.labels))
         found[name] = _joined(judged)
     return found
 
@@ -228,11 +144,20 @@ def _joined(parts: Sequence[PreferencePairs]) -> PreferencePairs:
     )
 
 
+def _prompts(prepared: Prepared, name: str, source: str, limit: int | None) -> list[Prompt]:
+    quarantine = _quarantine(prepared, name)
+    prompts = load_prompts(source, limit=limit, quarantine=quarantine)
+    if quarantine is not None and quarantine.is_file():
+        _say_skipped(prepared, name, quarantine.read_bytes().count(b"\n"))
+    return prompts
+
+
 def _sampled(prepared: Prepared, settings: SampleSettings) -> list[dict]:
     """Responses of the base model to each prompt, drawn once and kept in the run."""
     config, base = prepared.run.config, prepared.base
-    prompts = load_prompts(settings.prompts, limit=config.data.limit, quarantine=_quarantine(prepared, "sampled"))
-    name = digest(base.digest, json.dumps(prompts), str(settings.per_prompt), str(config.seed))
+    prompts = _prompts(prepared, "sampled", settings.prompts, config.data.limit)
+    drawn = [settings.per_prompt, config.seed, config.evaluation.max_new_tokens]
+    name = digest(base.digest, json.dumps(prompts), json.dumps(drawn))
     path = prepared.run.cache / "sampled" / f"{name}.json"
     if path.is_file():
         return read_json(path)
@@ -284,11 +209,7 @@ def _context(base: BaseModel) -> int:
 def _choose_prompts(prepared: Prepared, heldout: list[Prompt]) -> None:
     """The prompts to evaluate on: those given, or the held-out ones; too long ones are counted and left out."""
     config, base = prepared.run.config, prepared.base
-    prompts = (
-        load_prompts(config.data.prompts, quarantine=_quarantine(prepared, "prompts"))
-        if config.data.prompts
-        else heldout
-    )
+    prompts = _prompts(prepared, "prompts", config.data.prompts, None) if config.data.prompts else heldout
     if not prompts:
         raise ConfigError("there are no prompts to evaluate on; give data.prompts, or a data.holdout above 0")
     room = _context(base) - config.evaluation.max_new_tokens

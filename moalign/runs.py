@@ -31,6 +31,8 @@ from moalign.files import append_line, atomic_write_bytes, atomic_write_text, re
 from moalign.frontiers import ParetoPoint, ParetoSet
 from moalign.store import AdapterStore
 
+_MADE = ("adapters", "checkpoints", "oracle.npz", "plan.json", "reference.json")  # what depends on the settings
+
 BASE = "base"  # the key under which the base model's own samples stand
 
 
@@ -43,19 +45,23 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: SweepConfig) -> "Run":
-        """Begin or continue a run. Raises RunError if the folder holds a run with other settings."""
+        """Begin or continue a run. Raises RunError if the folder holds a run with other settings.
+
+        Other settings replace those of a run that nothing has come of yet: they mend what stopped it.
+        """
         path = folder / "config.yaml"
         if path.is_file():
             names = differing(load_config(path), config)
-            if names:
+            if not names:
+                return cls(folder, config)
+            if any((folder / name).exists() for name in _MADE):
                 raise RunError(
                     f"{folder} holds a run with other settings ({', '.join(names)} differ); choose another folder with "
                     "--out, or delete this one"
                 )
-        elif folder.is_dir() and any(item.name != "inputs" for item in folder.iterdir()):
+        elif folder.is_dir() and not all(_may_be_there(item.name) for item in folder.iterdir()):
             raise RunError(f"{folder} is not empty and holds no run (no config.yaml); choose another folder with --out")
-        else:
-            atomic_write_text(path, config.to_yaml())
+        atomic_write_text(path, config.to_yaml())
         return cls(folder, config)
 
     @classmethod
@@ -122,7 +128,10 @@ class Run:
     def samples(self, key: str) -> list[dict[str, Any]]:
         """The texts behind a point; none if there are none."""
         path = self.folder / "samples" / f"{key}.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        if not path.is_file():
+            return []
+        # Not splitlines(): a text may hold U+2028 and its like, which JSON leaves as they are.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Store arrays under a name, atomically and without pickle."""
@@ -133,3 +142,8 @@ class Run:
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl."""
         append_line(self.folder / "metrics.jsonl", json.dumps({"time": round(time.time(), 3), "kind": kind, **values}))
+
+
+def _may_be_there(name: str) -> bool:
+    """Whether a new run's folder may hold this: the demo's inputs, and what a kill or another worker leaves beside."""
+    return name == "inputs" or name.startswith(".config.yaml.")

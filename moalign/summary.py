@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from moalign.enumeration import read_world
+from moalign.errors import RunError
 from moalign.files import read_json
 from moalign.frontiers import (
     ParetoSet,
@@ -31,9 +32,12 @@ def summarise(run: Run) -> dict[str, Any]:
     hypervolume and its kin are of the points' means against the run's stored reference point. With a known world
     (config key `oracle`): oracle_hypervolume is that of the KL-matched oracle, the best any policy could attain at each
     point's own divergence from the base, and hypervolume_ratio is ours over it; `..._at_beta` are the same against the
-    optimum at the run's beta. They are null where no oracle exists. kendall_tau is per objective, null where flat.
+    optimum at the run's beta. They are null where no oracle exists. kendall_tau is per objective, null where flat;
+    whatever else has no value (the sparsity of one point) is null too. Raises RunError before the first point.
     """
     front = run.front()
+    if not len(front):
+        raise RunError(f"{run.folder} has no measured points yet; run its sweep first")
     values, names = front.values, front.objectives
     weights = _weights(run, front)
     matched, at_beta = oracle_values(run, front)
@@ -45,11 +49,11 @@ def summarise(run: Run) -> dict[str, Any]:
         "objectives": list(names),
         "reference_point": front.reference_point.tolist(),
         "hypervolume": volume,
-        "normalised_hypervolume": normalised_hypervolume(values, front.reference_point, ideal),
+        "normalised_hypervolume": _number(normalised_hypervolume(values, front.reference_point, ideal)),
         "expected_utility": expected_utility(values, lattice(len(names), _DIVISIONS.get(len(names), 4))),
-        "sparsity": sparsity(values),
-        "mean_inner_product": mean_inner_product(values, weights),
-        "kendall_tau": {name: None if np.isnan(t) else float(t) for name, t in zip(names, tau, strict=True)},
+        "sparsity": _number(sparsity(values)),
+        "mip": mean_inner_product(values, weights),
+        "kendall_tau": {name: _number(t) for name, t in zip(names, tau.tolist(), strict=True)},
         "igd_plus": None if matched is None else igd_plus(values, matched),
         **_against_oracle(front, volume, matched, ""),
         **_against_oracle(front, volume, at_beta, "_at_beta"),
@@ -57,6 +61,11 @@ def summarise(run: Run) -> dict[str, Any]:
         "accuracy": _accuracy(run, front),
         "points": [_point(point.as_dict(), bool(on)) for point, on in zip(front, front.on_front, strict=True)],
     }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if np.isfinite(value) else None
 
 
 def _point(record: dict[str, Any], on_front: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ It may be killed at any instant and given again: what is finished is neither tra
 training goes on from its last checkpoint. Any number of workers may share the folder.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -24,7 +25,8 @@ from moalign.methods import METHODS, Job, PairData, Workplace
 from moalign.models import adapter_factory, describe
 from moalign.planning import Plan, best_group_size, groups_of, preferences_of, waves_of
 from moalign.preference import Preference
-from moalign.preparation import Prepared, prepare
+from moalign.preparation import prepare
+from moalign.prepared import Prepared
 from moalign.progress import Reporter
 from moalign.runs import BASE, Run
 from moalign.trackers import open_trackers
@@ -96,13 +98,16 @@ class _Sweep:
 
     def finish(self) -> None:
         """Work until every plan has its adapter and its point."""
-        for wave in self.waves:
-            groups = groups_of(wave, self._group_size(wave))
-            self._each(groups, self._trained, self._train)
-            learn_implicit(self.prepared)
-            self._each(groups, self._measured, self._measure)
-        for tracker in self.trackers:
-            tracker.finish()
+        try:
+            for wave in self.waves:
+                groups = groups_of(wave, self._group_size(wave))
+                self._each(groups, self._trained, self._train)
+                learn_implicit(self.prepared)
+                self._each(groups, self._measured, self._measure)
+        finally:
+            for tracker in self.trackers:
+                tracker.finish()
+        shutil.rmtree(self.run.folder / "checkpoints", ignore_errors=True)  # what kills have left of finished groups
 
     def _each(
         self,
@@ -131,15 +136,21 @@ class _Sweep:
 
     def _train(self, group: list[Plan]) -> None:
         data = {name: self.prepared.pair_data(name) for name in {plan.primary for plan in group}}
-        checkpoint = self.run.folder / "checkpoints" / f"{_name(group)}.safetensors"
+        checkpoint, left = self._checkpoint(group), group
+        if not checkpoint.is_file():  # else it holds the whole group
+            left = [plan for plan in group if plan.key not in self.run.store]
+            checkpoint = self._checkpoint(left)
         adapters = METHODS[self.run.config.method].train(
-            [self._job(plan) for plan in group], self._workplace(group, data, checkpoint), self.settings
+            [self._job(plan) for plan in left], self._workplace(left, data, checkpoint), self.settings
         )
-        for plan in group:
+        for plan in left:
             self.run.store.save(plan.key, adapters[plan.key], self._record(plan), self.prepared.base.name)
         checkpoint.unlink(missing_ok=True)
         if set(self.run.objectives) <= set(self.prepared.scorers):  # else once the whole wave is trained
             self._measure(group)
+
+    def _checkpoint(self, group: Sequence[Plan]) -> Path:
+        return self.run.folder / "checkpoints" / f"{_name(group)}.safetensors"
 
     def _job(self, plan: Plan) -> Job:
         # One seed for all: adapters that begin alike can be blended (rewarded soups, section 2).
@@ -218,6 +229,8 @@ class _Sweep:
         evaluator = open_evaluator(self.prepared, self.reporter)
         self._measure_base(evaluator)
         left = [plan for plan in group if not self.run.has_point(plan.key)]
+        if not left:
+            return
         with AdapterBank(self.prepared.base.model, {plan.key: self.run.store.load(plan.key) for plan in left}) as bank:
             found = evaluator.measure(bank, {plan.key: bank.mixture({plan.key: 1.0}) for plan in left})
             for plan in left:
@@ -246,6 +259,7 @@ class _Sweep:
             with claim(self.run.folder / "claims", BASE) as mine:
                 if not mine:
                     time.sleep(_POLL_SECONDS)
+                if not mine or self.run.base_point() is not None:
                     continue
                 found = evaluator.measure(None, {BASE: torch.zeros(1)})[BASE]
                 names = self.run.objectives

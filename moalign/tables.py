@@ -11,7 +11,7 @@ _MEANING = {
     "hypervolume": "volume that the front dominates above the reference point",
     "normalised_hypervolume": "the same as a share of the box up to the best value of each objective",
     "expected_utility": "mean over preferences of the best point for each",
-    "mean_inner_product": "mean over points of preference . values (MIP)",
+    "mip": "mean inner product: over points, preference . values",
     "sparsity": "mean squared gap between neighbours on the front; lower is denser",
     "igd_plus": "distance from the oracle's front that is left; lower is better",
     "hypervolume_ratio": "of the best possible at each point's own KL",
@@ -50,7 +50,7 @@ def _points(summary: dict[str, Any]) -> Table:
         trained, oracle = point["on_front"] is not None, point["kl_to_oracle"]
         table.add_row(
             escape(_weights(point["preference"])) if trained else "base",
-            *(f"{point['values'][name]:+.3f} ±{point['standard_errors'][name]:.3f}" for name in summary["objectives"]),
+            *(_value(point["values"][name], point["standard_errors"][name]) for name in summary["objectives"]),
             f"{point['kl_to_reference']:.2f}",
             *([f"{oracle:.2f}" if trained else ""] if known else []),
             {True: "yes", False: "no", None: ""}[point["on_front"]],
@@ -71,6 +71,11 @@ def _accuracy(summary: dict[str, Any]) -> Table:
         cells = (f"{values[name]['reward']:.3f} ({values[name]['likelihood']:.3f})" for name in names)
         table.add_row(escape(_weights(by_adapter.get(key, {}))) or "base (before)", *cells)
     return table
+
+
+def _value(value: float, error: float | None) -> str:
+    """One prompt has no standard error over prompts."""
+    return f"{value:+.3f}" if error is None else f"{value:+.3f} ±{error:.3f}"
 
 
 def _table() -> Table:

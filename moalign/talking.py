@@ -20,18 +20,18 @@ class Speaker:
 
     run: Run
     base: BaseModel
-    scorers: ObjectiveSet
+    scorers: list[Objective]
 
     @classmethod
     def load(cls, run: Run) -> "Speaker":
         """Load the base model of a run and build its objectives."""
         config = run.config
-        scorers: list[Objective] = [
+        scorers = [
             build_objective(name, {"type": settings.type, **settings.extras})
             for name, settings in config.objectives.items()
             if settings.type is not None
         ]
-        return cls(run, load_base(config.base, device=config.device, dtype=config.dtype), ObjectiveSet(scorers))
+        return cls(run, load_base(config.base, device=config.device, dtype=config.dtype), scorers)
 
     def say(
         self, prompt: str, preference: Preference, *, seed: int = 0, max_new_tokens: int = 128, temperature: float = 1.0
@@ -55,11 +55,11 @@ class Speaker:
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
             )
-        text = self.base.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        scores = self.scorers.score(Completions([asked], [text]))[0] if self.scorers.names else []
+        text = str(self.base.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        scores = ObjectiveSet(self.scorers).score(Completions([asked], [text]))[0] if self.scorers else []
         return {
             "text": text,
             "preference": preference.weights,
             "row": row,
-            "scores": dict(zip(self.scorers.names, map(float, scores), strict=True)),
+            "scores": {each.name: float(score) for each, score in zip(self.scorers, scores, strict=True)},
         }

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from moalign import logprobs
 from moalign.bank import AdapterBank
 from moalign.errors import DataError
-from moalign.logprobs import Scorer, find_head, pack_shared, target_logprobs
+from moalign.logprobs import Scorer, find_head, target_logprobs
+from moalign.packing import pack_shared
 
 EOS = 2
 

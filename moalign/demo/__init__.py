@@ -1,1 +1,1 @@
-"""The embedded default: a help-desk world that is known to the last answer, and a base model that lives in it."""
+"""The embedded default: a help-desk world whose every answer is known, and the demo that is run in it."""

@@ -7,6 +7,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
+PAD_ID, END_ID = 0, 1  # the vocabulary begins with them
 
 # A system message has no place in this world and is left out; a turn of the assistant ends in END and nothing else.
 CHAT_TEMPLATE = (

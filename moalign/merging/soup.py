@@ -25,8 +25,10 @@ def soup(adapters: Sequence[Adapter], weights: Sequence[float], rank: int | None
         A = torch.cat([layer.A for layer, _ in parts])
         B = torch.cat([layer.B * (weight * layer.scale) for layer, weight in parts], dim=1)
         layers[name] = LowRank(A, B, 1.0) if rank is None else _truncate(A, B, rank)
-    first = adapters[0]
-    return Adapter(layers, first.target_modules, first.fan_in_fan_out)
+    targets = adapters[0].target_modules
+    if any(adapter.target_modules != targets for adapter in adapters):
+        targets = tuple(layers)
+    return Adapter(layers, targets, adapters[0].fan_in_fan_out)
 
 
 def _truncate(A: torch.Tensor, B: torch.Tensor, rank: int) -> LowRank:

@@ -131,6 +131,6 @@ def _margins(data: PairData, settings: ModpoSettings) -> Float[Tensor, "n m"]:
     """Margins in their units, or divided by their standard deviation over the data (flat ones stay as they are)."""
     margins = data.margins
     if settings.standardise_margins:
-        deviation = np.nanstd(np.where(np.isnan(margins), 0.0, margins), axis=0)
+        deviation = np.ma.masked_invalid(margins).std(axis=0).filled(0.0)
         margins = margins / np.where(deviation > 0, deviation, 1.0)
     return torch.tensor(margins, dtype=torch.float32)

@@ -113,11 +113,11 @@ def _memory_mib(name: str) -> float:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table in plain text; numbers with three digits, text on the left."""
     cells = [[_cell(value) for value in row] for row in [columns, *rows]]
-    widths = [max(len(row[j]) for row in cells) for j in range(len(columns))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     print(f"\n{title}")
-    for row in cells:
-        aligned = [cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(row, widths))]
-        print("  " + "  ".join(aligned).rstrip(), flush=True)
+    for first, *others in cells:
+        aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  " + "  ".join([first.ljust(widths[0]), *aligned]), flush=True)
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,131 @@
+"""Between the trained preferences: which mixture serves a wish, and what mixtures attain."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import THREE, made_run, point
+
+from moalign.adapters import Adapter
+from moalign.blends import measure_blends, neighbours, read_blends, row_for
+from moalign.config import EvaluationSettings
+from moalign.errors import PreferenceError, RunError
+from moalign.evaluation import Evaluator
+from moalign.logprobs import Scorer
+from moalign.models import BaseModel
+from moalign.objectives import Length, ObjectiveSet, Repetition
+from moalign.preference import Preference
+from moalign.runs import Run
+
+
+def wish(warm: float) -> Preference:
+    return Preference.of({"warm": warm, "brief": 1 - warm})
+
+
+@pytest.mark.parametrize(
+    ("warm", "row"),
+    [
+        (1.0, {"w": 1.0}),
+        (0.5, {"m": 1.0}),
+        (0.75, {"w": 0.5, "m": 0.5}),
+        (0.4, {"m": 0.8, "b": 0.2}),
+    ],
+)
+def test_a_wish_is_served_by_its_neighbours(tmp_path: Path, warm: float, row: dict[str, float]) -> None:
+    """Trained at warm = 1, 1/2 and 0; in between by linear interpolation."""
+    assert row_for(made_run(tmp_path), wish(warm)) == pytest.approx(row)
+
+
+def test_a_wish_beyond_what_was_trained_is_served_by_the_nearest(tmp_path: Path) -> None:
+    run = made_run(tmp_path, points={"m": THREE["m"], "b": THREE["b"]})
+    assert row_for(run, wish(0.9)) == {"m": 1.0}
+
+
+def test_a_wish_may_leave_objectives_out_but_not_invent_any(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    assert row_for(run, Preference.of({"warm": 2.0})) == {"w": 1.0}
+    with pytest.raises(PreferenceError, match="unknown objective 'warmth'; did you mean 'warm'"):
+        row_for(run, Preference.of({"warmth": 1.0}))
+
+
+def test_without_adapters_no_wish_can_be_served(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="has no trained adapters yet"):
+        row_for(made_run(tmp_path, points={}), wish(0.5))
+
+
+def test_neighbours_along_two_objectives_are_ordered_by_weight(tmp_path: Path) -> None:
+    """Dominated points are trained preferences too, and stand in the row of neighbours."""
+    run = made_run(tmp_path, points={**THREE, "d": ((0.8, 0.2), (0.1, 0.1))})
+    assert [(a.adapter, b.adapter) for a, b in neighbours(run)] == [("b", "m"), ("m", "d"), ("d", "w")]
+
+
+def test_one_point_has_no_neighbours(tmp_path: Path) -> None:
+    assert neighbours(made_run(tmp_path, points={"w": THREE["w"]})) == []
+
+
+def test_beyond_two_objectives_each_point_has_its_nearest(tmp_path: Path) -> None:
+    """Weights (1, 0, 0), (.9, .1, 0) and (0, 0, 1): the third is nearer to the second than to the first."""
+    names = ("a", "b", "c")
+    rows = {"p": (1.0, 0.0, 0.0), "q": (0.9, 0.1, 0.0), "r": (0.0, 0.0, 1.0)}
+    objectives = {name: {"type": "length"} for name in names}
+    run = made_run(tmp_path, points={}, objectives=objectives)
+    run.fix_reference(_three("base", (1.0, 1.0, 1.0)), dict.fromkeys(names, 0.0))
+    for key, weights in rows.items():
+        run.add_point(_three(key, weights))
+    found = {frozenset((a.adapter, b.adapter)) for a, b in neighbours(run)}
+    assert found == {frozenset("pq"), frozenset("qr")}
+
+
+def _three(key: str, weights: tuple[float, ...]) -> Any:
+    made = point(key, (1.0, 0.0), (0.0, 0.0)).as_dict()
+    every = dict(zip("abc", weights, strict=True))
+    total = sum(weights)
+    values = {"preference": {name: w / total for name, w in every.items()}, "values": every, "standard_errors": every}
+    return type(point("x", (1.0, 0.0), (0.0, 0.0))).from_dict(made | values | {"intervals": {}})
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_model: Any, tokenizer: Any, random_adapter: Callable[..., Adapter]) -> Run:
+    model = make_model("llama", vocab_size=len(tokenizer))
+    adapters = {key: random_adapter(model, seed) for seed, key in enumerate(THREE)}
+    return made_run(tmp_path, adapters=adapters)
+
+
+@pytest.fixture
+def evaluator(run: Run, make_model: Any, tokenizer: Any) -> Evaluator:
+    model = make_model("llama", vocab_size=len(tokenizer))
+    return Evaluator(
+        base=BaseModel("tiny", model, tokenizer, "digest"),
+        scorer=Scorer.of(model),
+        objectives=ObjectiveSet([Repetition("warm", n=1), Length("brief", unit="characters")]),
+        prompts=["Hi", "Go on."],
+        prompt_ids=[tokenizer(prompt)["input_ids"] for prompt in ("Hi", "Go on.")],
+        settings=EvaluationSettings(samples=2, max_new_tokens=4),
+        seed=0,
+        cache=run.cache,
+    )
+
+
+def test_mixtures_between_neighbours_are_measured_once(
+    run: Run, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One between each of b, m and w; then two more at thirds, where the middle is not measured again."""
+    said: list[tuple[int, int]] = []
+    found = measure_blends(run, evaluator, 1, lambda *numbers: said.append(numbers))
+    assert said == [(1, 2), (2, 2)]
+    assert [blend["row"] for blend in found] == [{"b": 0.5, "m": 0.5}, {"m": 0.5, "w": 0.5}]
+    assert [blend["preference"]["warm"] for blend in found] == [0.25, 0.75]
+    assert all(set(blend["values"]) == {"warm", "brief"} for blend in found)
+    measured: list[Any] = []
+    monkeypatch.setattr(Evaluator, "measure", lambda *_: measured.append(1))
+    assert measure_blends(run, evaluator, 1, lambda *_: None) == found == read_blends(run)
+    assert measured == []
+
+
+def test_a_mixture_is_measured_as_the_row_that_it_is(run: Run, evaluator: Evaluator) -> None:
+    """It diverges from the base, and is no adapter of the run's own front."""
+    (first, _) = measure_blends(run, evaluator, 1, lambda *_: None)
+    assert first["kl_to_reference"] > 0
+    assert first["method"] == "blend"
+    assert len(run.front()) == 3
