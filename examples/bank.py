@@ -1,6 +1,6 @@
 """The adapter bank by itself: four trade-offs of one prompt in one batch, nothing merged, nothing swapped.
 
-    python examples/bank.py RUN        # any finished run; `moalign demo` makes runs/demo
+python examples/bank.py RUN        # any finished run; `moalign demo` makes runs/demo
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A front in Python, in a minute: three preferences of the help-desk demo, and a text for a wish in between.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 from pathlib import Path

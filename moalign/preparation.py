@@ -108,9 +108,7 @@ def _made_pairs(
         prompts, texts = [row["prompt"] for row in rows], [row["response"] for row in rows]
         source = [f"sample {i}" for i in range(len(rows))]
         scores = prepared.score(missing, prompts, texts)
-        return {
-            name: _pairs_of(prepared, name, prompts, texts, scores[:, j], source) for j, name in enumerate(missing)
-        }
+        return {name: _pairs_of(prepared, name, prompts, texts, scores[:, j], source) for j, name in enumerate(missing)}
     if responses is not None:
         loaded = load_pairs(responses, limit=config.data.limit, quarantine=_quarantine(prepared, "responses"))
         _say_skipped(prepared, "responses", loaded.skipped)
@@ -183,8 +181,9 @@ def _sampled(prepared: Prepared, settings: SampleSettings) -> list[dict]:
 def _split(prepared: Prepared, name: str, pairs: PreferencePairs, heldout_prompts: dict[str, Prompt]) -> None:
     """Tokenise, filter by length, and part the held-out prompts from the rest."""
     config, tokenizer = prepared.run.config, prepared.base.tokenizer
-    longest = config.data.max_length or _context(prepared.base)
-    tokens, kept, overlong = tokenize_pairs(pairs, tokenizer, longest, config.data.separator, prepared.base.eos_ids)
+    longest = min(config.data.max_length or _context(prepared.base), _context(prepared.base))
+    with _naming(name):
+        tokens, kept, overlong = tokenize_pairs(pairs, tokenizer, longest, config.data.separator, prepared.base.eos_ids)
     if overlong:
         prepared.notice(f"{name}: {overlong} of {len(pairs)} pairs are longer than {longest} tokens and are left out")
     pairs = pairs.select(kept)

@@ -25,7 +25,9 @@ class Reporter:
     def running(self) -> Iterator["Reporter"]:
         """Draw bars while the block runs."""
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        with Progress(*columns, console=self.console, transient=True) as self._bars:
+        # Off a terminal even an undrawn bar would leave an empty line behind.
+        off = not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=off) as self._bars:
             try:
                 yield self
             finally:

@@ -75,9 +75,9 @@ def demo_config(folder: Path, names: tuple[str, ...], **changes: Any) -> SweepCo
         "method": "modpo",
         "settings": {
             "beta": 0.5,
-            "steps": 150,
+            "steps": 200,
             "batch_size": 32,
-            "learning_rate": 3e-3,
+            "learning_rate": 2e-3,
             "grad_renorm": True,
             "warm_start": True,
             "warm_share": 0.4,

@@ -103,7 +103,7 @@ def print_points(summary: dict[str, Any]) -> None:
     """Every preference: what it attains, and how far it is from the base and from the optimum."""
     rows = []
     for point in summary["points"]:
-        weights = " ".join(f"{weight:.2g}" for weight in point["preference"].values())
+        weights = " ".join(f"{point['preference'].get(name, 0):.2g}" for name in summary["objectives"])
         values = [f"{point['values'][name]:+.3f}" for name in summary["objectives"]]
         rows.append([weights, *values, point["kl_to_reference"], point["kl_to_oracle"], point["on_front"]])
     columns = ["weights", *summary["objectives"], "kl to base", "kl to oracle", "on front"]

@@ -102,7 +102,7 @@ def rows_preferring(word: str) -> list[dict[str, str]]:
     return [{"prompt": prompt, "chosen": c, "rejected": r} for prompt in PROMPTS for c, r in pairs]
 
 
-def settings(base: Path, **changes: Any) -> dict[str, Any]:
+def settings(base: Path, /, **changes: Any) -> dict[str, Any]:
     """A sweep over two rules in a few seconds; `changes` replace whole keys."""
     return {
         "base": str(base),
@@ -117,10 +117,10 @@ def settings(base: Path, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def write_config(folder: Path, base: Path, **changes: Any) -> Path:
+def write_config(folder: Path, base: Path, /, **changes: Any) -> Path:
     """sweep.yaml with its data beside it; the path of the config."""
     write_rows(folder / "pairs.jsonl", [*rows_preferring("thanks"), *rows_preferring("now")])
     write_rows(folder / "prompts.jsonl", ({"prompt": prompt} for prompt in PROMPTS))
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(settings(base, **changes)))
+    path.write_text(yaml.safe_dump(settings(base, **changes), sort_keys=False))
     return path
