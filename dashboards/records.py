@@ -11,7 +11,7 @@ BASE = "base"  # the adapter name of the base model, on which all rows are zero
 class Blend:
     """A measured mixing row of several adapters; `row` is adapter name to weight, values as in a ParetoPoint.
 
-    >>> Blend({"a1": 0.5, "a2": 0.5}, Preference.of({"brief": 1}), {"brief": 1.0}, {"brief": 0.1}).parents
+    >>> Blend({"a1": 0.5, "a2": 0.5}, Preference.of({"brief": 1.0}), {"brief": 1.0}, {"brief": 0.1}).parents
     ('a1', 'a2')
     """
 

@@ -97,7 +97,7 @@ def listing(items: Sequence[str]) -> str:
 def preference_text(preference: Preference, objectives: Sequence[str], most: int = 4) -> str:
     """The weights that are not 0, in the order of `objectives`, at most `most` of them.
 
-    >>> preference_text(Preference.of({"brief": 1, "helpful": 2}), ["helpful", "brief"])
+    >>> preference_text(Preference.of({"brief": 1.0, "helpful": 2.0}), ["helpful", "brief"])
     'helpful 0.67 · brief 0.33'
     """
     counts = [(name, preference.weights.get(name, 0.0)) for name in objectives]

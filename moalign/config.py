@@ -103,7 +103,7 @@ class AdapterSettings(Settings):
     """The LoRA adapters, as PEFT names their settings."""
 
     rank: PositiveInt = 8
-    alpha: PositiveFloat = 16  # the scale is alpha / rank
+    alpha: PositiveFloat = 16.0  # the scale is alpha / rank
     target_modules: str | list[str] = "all-linear"
 
 
@@ -133,7 +133,7 @@ class SweepConfig(Settings):
     seed: int = 0
     group_size: PositiveInt | Literal["auto"] = "auto"  # preferences trained side by side
     memory_gb: PositiveFloat | None = None  # for activations; otherwise 60 % of what is free
-    checkpoint_seconds: float = Field(default=30, ge=0)
+    checkpoint_seconds: float = Field(default=30.0, ge=0)
     device: str = "auto"
     dtype: str = "auto"
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []

@@ -1,7 +1,6 @@
 """A world whose answers can be listed: the base's probability and the scores of every answer to every prompt."""
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +9,7 @@ from moalign.batches import Completions, Prompt
 from moalign.data import tokenize_texts
 from moalign.errors import ConfigError
 from moalign.frontiers.oracle import Answers
+from moalign.objectives import find_function
 from moalign.prepared import Prepared
 from moalign.runs import Run
 
@@ -27,7 +27,7 @@ def known_world(prepared: Prepared) -> list[Answers] | None:
     stored = read_world(run)
     if stored is not None:
         return stored
-    list_answers = _function(run.config.oracle)
+    list_answers = find_function(f"oracle {run.config.oracle!r}", run.config.oracle)
     world = [_answers(prepared, prompt, list_answers(prompt)) for prompt in prepared.prompts]
     starts = np.cumsum([0, *(len(answers.log_reference) for answers in world)])
     run.write_arrays(
@@ -60,11 +60,3 @@ def _answers(prepared: Prepared, prompt: Prompt, texts: Sequence[str]) -> Answer
     log_reference = prepared.scorer.batched(prompts, groups, base.pad_id).double().numpy()
     scores = prepared.objectives.score(Completions([prompt] * len(texts), list(texts)))
     return Answers(log_reference, scores)
-
-
-def _function(name: str) -> Callable[[Prompt], Sequence[str]]:
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"oracle {name!r}: {error}; expected package.module:function") from error

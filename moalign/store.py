@@ -43,10 +43,16 @@ class AdapterStore:
                 record = {**record, "sha256": file_digest(beside / WEIGHTS_FILE)}
                 (beside / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
                 _flush(beside)
-                if key not in self:
-                    beside.rename(final)
+                self._move_in(beside, final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+    def _move_in(self, beside: Path, final: Path) -> None:
+        try:
+            beside.rename(final)
+        except OSError:
+            if final.name not in self:  # else another worker was first
+                raise
 
     def load(self, key: str) -> Adapter:
         """The adapter. Raises AdapterError if there is none of that key or its weights are not those recorded."""

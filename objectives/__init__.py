@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from moalign.errors import ConfigError, unknown
 from moalign.objectives.base import Objective, ObjectiveSet, checked_scores, fingerprint
-from moalign.objectives.custom import Custom, load_custom
+from moalign.objectives.custom import Custom, find_function, load_custom
 from moalign.objectives.format import Format
 from moalign.objectives.implicit import Implicit
 from moalign.objectives.length import Length
@@ -92,6 +92,7 @@ __all__ = [
     "RewardModel",
     "build_objective",
     "checked_scores",
+    "find_function",
     "fingerprint",
     "load_custom",
 ]

@@ -59,20 +59,29 @@ def load_custom(name: str, path: str, params: dict[str, Any], base: Path | None 
     Traceback (most recent call last):
     moalign.errors.ObjectiveError: objective 'root': unknown function of module math 'sqroot'; did you mean 'sqrt'? ...
     """
-    module_name, _, function_name = path.partition(":")
-    module = _import(name, module_name, base)
-    function = getattr(module, function_name, None)
-    if function is None:
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        text = unknown(f"function of module {module_name}", function_name, known)
-        raise ObjectiveError(f"objective {name!r}: {text}")
-    if not callable(function):
-        raise ObjectiveError(f"objective {name!r}: {path} is a {type(function).__name__}, not a function")
+    function = find_function(f"objective {name!r}", path, base)
     _check_parameters(name, path, function, params)
     return Custom(name, function, params, _source(function))
 
 
-def _import(name: str, module: str, base: Path | None) -> ModuleType:
+def find_function(user: str, path: str, base: Path | None = None) -> Callable[..., Any]:
+    """The function `package.module:function`, looked for as `load_custom` does; `user` begins the text of its errors.
+
+    >>> find_function("oracle", "math:sqrt")(4.0)
+    2.0
+    """
+    module_name, _, function_name = path.partition(":")
+    module = _import(user, module_name, base)
+    function = getattr(module, function_name, None)
+    if function is None:
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ObjectiveError(f"{user}: {unknown(f'function of module {module_name}', function_name, known)}")
+    if not callable(function):
+        raise ObjectiveError(f"{user}: {path} is a {type(function).__name__}, not a function")
+    return function
+
+
+def _import(user: str, module: str, base: Path | None) -> ModuleType:
     with _also_from(base):
         try:
             return importlib.import_module(module)
@@ -80,16 +89,12 @@ def _import(name: str, module: str, base: Path | None) -> ModuleType:
             if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
                 places = " and ".join(dict.fromkeys(str(folder) for folder in (base, Path.cwd()) if folder))
                 raise ObjectiveError(
-                    f"objective {name!r}: there is no module {error.name!r} (looked among what is installed, and in "
+                    f"{user}: there is no module {error.name!r} (looked among what is installed, and in "
                     f"{places}); put the file there or install its package"
                 ) from error
-            raise ObjectiveError(
-                f"objective {name!r}: module {module!r} needs {error.name!r}, which is not installed"
-            ) from error
+            raise ObjectiveError(f"{user}: module {module!r} needs {error.name!r}, which is not installed") from error
         except Exception as error:
-            raise ObjectiveError(
-                f"objective {name!r}: importing {module!r} raised {type(error).__name__}: {error}"
-            ) from error
+            raise ObjectiveError(f"{user}: importing {module!r} raised {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -153,8 +153,8 @@ def _read(text: str) -> _Reading:
         reasons=reasons,
         asides=asides,
         cautions=len(cautions),
-        warmth=sum(_WARMTH[phrase] for phrase in sorted(_found(_WARMTH, said))),
-        coldness=sum(_COLDNESS[phrase] for phrase in sorted(_found(_COLDNESS, said))),
+        warmth=sum((_WARMTH[phrase] for phrase in sorted(_found(_WARMTH, said))), 0.0),
+        coldness=sum((_COLDNESS[phrase] for phrase in sorted(_found(_COLDNESS, said))), 0.0),
     )
 
 

@@ -76,21 +76,21 @@ def demo_config(folder: Path, names: tuple[str, ...], **changes: Any) -> SweepCo
         "settings": {
             "beta": 0.5,
             "steps": 200,
-            "batch_size": 32,
+            "batch_size": 16,
             "learning_rate": 2e-3,
             "grad_renorm": True,
             "warm_start": True,
-            "warm_share": 0.4,
+            "warm_share": 0.3,
         },
         "adapter": {"rank": 8, "alpha": 16},
         "data": {
-            "responses": {"prompts": str(inputs / "train.jsonl"), "per_prompt": 16},
+            "responses": {"prompts": str(inputs / "train.jsonl"), "per_prompt": 12},
             "prompts": str(inputs / "eval.jsonl"),
             "labels": "bradley_terry",
             "pairs_per_prompt": 16,
             "holdout": 0.0,
         },
-        "evaluation": {"prompts": 40, "samples": 8, "max_new_tokens": 80},
+        "evaluation": {"prompts": 24, "samples": 12, "max_new_tokens": 72},
         "oracle": "moalign.demo.world:answers",
     }
     return parse_config(values | changes, "demo")

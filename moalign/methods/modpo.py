@@ -26,7 +26,7 @@ class ModpoSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     beta: PositiveFloat = 0.1  # strength of the KL penalty; also of the implicit rewards
-    epochs: PositiveFloat = 3
+    epochs: PositiveFloat = 3.0
     steps: PositiveInt | None = None  # instead of epochs
     batch_size: PositiveInt = 16  # pairs per step
     learning_rate: PositiveFloat = 2e-4

@@ -5,12 +5,13 @@
 In the demo's world every answer can be listed, so the best that any policy can do is known: the optimum at the run's
 beta, and, because a trained adapter may stand at another KL than that optimum, the best at each point's own KL. The
 hypervolume is stated against both. What is missing is then taken apart by training the same front once more with one
-thing changed: several times as many steps, no warm starts, adapters of four times the rank, twice as many pairs; or
-measured on prompts that it was trained on. What closes the gap is what limited it; what moves nothing did not. The
+thing changed: several times as many steps ("longer"), no warm starts ("cold"), adapters of four times the rank
+("rank"), twice as many pairs ("pairs"); or measured on prompts that it was trained on ("seen"). What closes the gap is what limited it; what moves nothing did not. The
 intervals are 95 % of a bootstrap over prompts, of all points together.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from moalign.progress import Reporter
 from moalign.runs import Run
 from moalign.summary import summarise
 from moalign.sweep import run_sweep
+
+_CONTRASTS = ("longer", "cold", "rank", "pairs", "seen")
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def main() -> None:
     print_json({"benchmark": "demo", "threads": options.threads, **found})
 
 
-def _study(folder: Path, objectives: int, contrasts: list[str], times: int) -> dict[str, object]:
+def _study(folder: Path, objectives: int, contrasts: Sequence[str], times: int) -> dict[str, object]:
     with measured() as cost:
         shown = demonstrate(folder / f"demo-{objectives}", objectives, Reporter(quiet=True))
     run = Run.open(shown.folder)
@@ -67,14 +70,11 @@ def _changes(demo: Any, folder: Path, times: int) -> dict[str, dict[str, Any]]:
     longer = {"steps": times * demo.method_settings.steps}
     return {
         "longer": {"settings": {**settings, **longer}},
-        "no warm starts": {"settings": {**settings, "warm_start": False}},
-        "more rank": {"adapter": {**adapter, "rank": 4 * adapter["rank"], "alpha": 4 * adapter["alpha"]}},
-        "more pairs": {"data": {**data, "pairs_per_prompt": 2 * data["pairs_per_prompt"]}},
-        "seen prompts": {"data": {**data, "prompts": str((folder / "inputs" / "train.jsonl").resolve())}},
+        "cold": {"settings": {**settings, "warm_start": False}},
+        "rank": {"adapter": {**adapter, "rank": 4 * adapter["rank"], "alpha": 4 * adapter["alpha"]}},
+        "pairs": {"data": {**data, "pairs_per_prompt": 2 * data["pairs_per_prompt"]}},
+        "seen": {"data": {**data, "prompts": str((folder / "inputs" / "train.jsonl").resolve())}},
     }
-
-
-_CONTRASTS = ("longer", "no warm starts", "more rank", "more pairs", "seen prompts")
 
 
 def _contrast(name: str, folder: Path, names: tuple[str, ...], times: int):

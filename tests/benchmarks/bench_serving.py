@@ -12,7 +12,8 @@ KV cache, greedy, the same number of new tokens for everyone (no EOS), so that e
   (`add_weighted_adapter`, "cat"), merges it, generates for that request alone, and takes it out again
 
 The sides run in turns, several times; a ratio is the median over the turns of its tokens per second over the merged
-model's in the same turn. The one-by-one side serves a few of the requests in each turn. Memory is the peak of
+model's in the same turn, and, beside it, the same per second of processor time, which other work on the machine
+disturbs less. The one-by-one side serves a few of the requests in each turn. Memory is the peak of
 `generate` above what was resident before it. Bases: the demo's and the 3 M story model where they are there, and a
 random Llama of 29 M parameters.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from common import SHARED, arguments, begin, measured, print_json, print_table, random_llama, shaken
+from common import SHARED, Cost, arguments, begin, measured, print_json, print_table, random_llama, shaken
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
@@ -79,25 +80,30 @@ def compare(
     """Serve the batch by all sides in turns, and print their tokens per second."""
     adapters = _adapters(model)
     sides = _sides(model, adapters, folder, tokens, singly)
-    speeds: dict[str, list[float]] = {side: [] for side in sides}
-    peaks = dict.fromkeys(sides, 0.0)
+    costs: dict[str, list[Cost]] = {side: [] for side in sides}
     for number in range(rounds + 1):
         for side, (serve, requests) in sides.items():
             with measured() as cost:
                 serve()
             if number:  # the first turn is warm-up
-                speeds[side].append(requests * tokens / cost.seconds)
-                peaks[side] = max(peaks[side], cost.peak_mib)
+                costs[side].append(Cost(cost.seconds / requests, cost.cpu / requests, cost.peak_mib))
     rows, found = [], {}
-    for side, own in speeds.items():
-        ratios = [mine / merged for mine, merged in zip(own, speeds[MERGED], strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        rows.append([side, median(own), f"{median(ratios):.2f}", spread, peaks[side]])
-        found[side] = {"tokens_per_second": median(own), "ratio": median(ratios), "peak_mib": peaks[side]}
+    for side, own in costs.items():
+        wall = [merged.seconds / mine.seconds for mine, merged in zip(own, costs[MERGED], strict=True)]
+        cpu = [merged.cpu / mine.cpu for mine, merged in zip(own, costs[MERGED], strict=True)]
+        speed, peak = tokens / median(cost.seconds for cost in own), max(cost.peak_mib for cost in own)
+        spread = f"{min(wall):.2f} to {max(wall):.2f}"
+        rows.append([side, speed, f"{median(wall):.2f}", spread, f"{median(cpu):.2f}", peak])
+        found[side] = {
+            "tokens_per_second": speed,
+            "ratio": median(wall),
+            "ratio_cpu": median(cpu),
+            "peak_mib": peak,
+        }
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print_table(
         f"{name}, {parameters / 1e6:.1f} M parameters: {_REQUESTS} requests of {tokens} new tokens",
-        ["", "tokens/s", "of merged", "range", "peak MiB"],
+        ["", "tokens/s", "of merged", "range", "in cpu time", "peak MiB"],
         rows,
     )
     return found

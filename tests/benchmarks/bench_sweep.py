@@ -22,7 +22,6 @@ in wall time and, beside it, in processor time, which other work on the machine 
 """
 
 import argparse
-import copy
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -75,7 +74,7 @@ def _workload(name: str, folder: Path, options: argparse.Namespace) -> Workload 
 
 def compare(workload: Workload, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Time all sides in turns and print what they cost."""
-    base = copy.deepcopy(workload.prepared.base.model)
+    base = workload.bare_base()
     difference = _loss_difference(workload, base, folder, options.timed)
     rounds: dict[str, list[Step]] = defaultdict(list)
     for workload.seed in range(options.rounds):

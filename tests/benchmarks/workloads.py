@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from common import SHARED, Cost, measured, random_llama, shaken
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from moalign.adapters import Adapter
 from moalign.config import SweepConfig, parse_config
 from moalign.methods import METHODS, Job, PairData, Workplace
-from moalign.models import adapter_factory
+from moalign.models import adapter_factory, load_base
 from moalign.planning import Plan, best_group_size, groups_of
 from moalign.preference import Preference
 from moalign.preparation import Prepared, prepare
@@ -52,6 +52,10 @@ class Workload:
     def groups(self) -> list[list[Plan]]:
         """The plans as the sweep trains them: wave by wave, neighbours together."""
         return [group for wave in plans_of(self.prepared) for group in groups_of(wave, self.group_size)]
+
+    def bare_base(self) -> PreTrainedModel:
+        """The base loaded once more, for others to put their adapters on: no bank has its hooks there."""
+        return load_base(self.prepared.base.name, device="cpu").model
 
     def count(self, primary: str) -> int:
         """How many preferences are trained on the pairs of this objective."""

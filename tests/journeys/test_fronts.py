@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_world
+from command import moalign
 
 from moalign.adapters import WEIGHTS_FILE
 from moalign.config import load_config
 from moalign.enumeration import read_world
-from moalign.errors import ConfigError
+from moalign.errors import ConfigError, ObjectiveError
 from moalign.frontiers import matched_front
 from moalign.preference import Preference
 from moalign.runs import Run
@@ -60,6 +61,11 @@ def test_objectives_learned_from_pairs_are_margins_scores_and_corners(sweep: Swe
         assert whole  # others were cut off before their EOS, which scoring puts behind every text
         for row in whole:
             assert row["scores"][name] == pytest.approx(0.5 * row["log_ratio"], abs=1e-3)
+    written = moalign("report", run.folder, "--blends", 1)
+    assert written.code == 0, written.err
+    assert len(list((run.folder / "blends").iterdir())) == 3  # each point and its nearest by weight
+    said = moalign("generate", run.folder, "--prefer", "warm=1,brief=1", "q0 ?", "--max-new-tokens", 5, "--json")
+    assert set(json.loads(said.out)["scores"]) == {"brief"}
     accuracy = summarise(run)["accuracy"]
     assert accuracy[points["warm100"].adapter]["warm"]["reward"] > 0.9
     assert accuracy["base"]["warm"]["reward"] == 0.5
@@ -190,7 +196,7 @@ def test_an_oracle_needs_objectives_that_score(sweep: Sweep) -> None:
 
 
 def test_an_oracle_that_is_not_there_is_told(sweep: Sweep) -> None:
-    with pytest.raises(ConfigError, match="oracle 'tiny_world:answer'"):
+    with pytest.raises(ObjectiveError, match="oracle 'tiny_world:answer': unknown function .* mean 'answers'"):
         sweep(oracle="tiny_world:answer")
 
 

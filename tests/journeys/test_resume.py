@@ -70,7 +70,7 @@ def test_ten_kills_change_nothing(undisturbed: Run, base: Path, tmp_path: Path) 
     folder, log = tmp_path / "run", tmp_path / "log"
     arguments = ["sweep", str(path), "--out", str(folder)]
     rng = random.Random(7)
-    kills = sum(killed_after(rng.randint(1, 20), arguments, folder, log) for _ in range(KILLS))
+    kills = sum(killed_after(rng.randint(1, 16), arguments, folder, log) for _ in range(KILLS))
     assert kills == KILLS, log.read_text()
     finish(arguments, log)
 
