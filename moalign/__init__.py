@@ -38,7 +38,18 @@ _HOMES = {
     "save_report": "report",
     "summarise": "summary",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "AdapterBank",
+    "ParetoPoint",
+    "ParetoSet",
+    "Preference",
+    "Run",
+    "Speaker",
+    "load_config",
+    "run_sweep",
+    "save_report",
+    "summarise",
+]
 
 
 def __getattr__(name: str) -> Any:

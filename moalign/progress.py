@@ -1,5 +1,6 @@
 """What a user sees while a sweep runs: bars with the time left, and one line when a point lands."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,7 +56,7 @@ class Reporter:
     def landed(self, point: ParetoPoint, status: AddStatus, hypervolume: float, done: int, total: int) -> None:
         """One line for a point that was measured: its values, whether it counts, and the volume so far."""
         values = "  ".join(
-            f"{escape(name)} [bold]{value:+.3f}[/] ±{point.standard_errors[name]:.3f}"
+            f"{escape(name)} [bold]{value:+.3f}[/]{_error(point.standard_errors[name])}"
             for name, value in point.values.items()
         )
         colour = {AddStatus.NEW: "green", AddStatus.REPLACES: "cyan", AddStatus.DOMINATED: "dim"}[status]
@@ -63,3 +64,8 @@ class Reporter:
             f"[dim]{done:>3}/{total}[/] {escape(str(point.preference))}  {values}  kl {point.kl_to_reference:.2f}  "
             f"[{colour}]{status.name}[/]  hypervolume {hypervolume:.4f}"
         )
+
+
+def _error(error: float) -> str:
+    """One prompt has no standard error over prompts."""
+    return "" if math.isnan(error) else f" ±{error:.3f}"

@@ -49,7 +49,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "objectives": list(names),
         "reference_point": front.reference_point.tolist(),
         "hypervolume": volume,
-        "normalised_hypervolume": _number(normalised_hypervolume(values, front.reference_point, ideal)),
+        "normalised_hypervolume": _share_of_box(values, front.reference_point, ideal),
         "expected_utility": expected_utility(values, lattice(len(names), _DIVISIONS.get(len(names), 4))),
         "sparsity": _number(sparsity(values)),
         "mip": mean_inner_product(values, weights),
@@ -61,6 +61,13 @@ def summarise(run: Run) -> dict[str, Any]:
         "accuracy": _accuracy(run, front),
         "points": [_point(point.as_dict(), bool(on)) for point, on in zip(front, front.on_front, strict=True)],
     }
+
+
+def _share_of_box(
+    values: Float[np.ndarray, "n m"], reference: Float[np.ndarray, " m"], ideal: Float[np.ndarray, " m"]
+) -> float | None:
+    """None where there is no box: an objective's best value is not above the reference point."""
+    return normalised_hypervolume(values, reference, ideal) if (ideal > reference).all() else None
 
 
 def _number(value: float) -> float | None:

@@ -32,7 +32,7 @@ def check_objective(objective: Objective, completions: Completions = SAMPLES) ->
     scores = ObjectiveSet([objective]).score(completions)[:, 0]  # checks length, NaN and infinity
     again = ObjectiveSet([objective]).score(completions)[:, 0]
     np.testing.assert_array_equal(again, scores, err_msg=f"{objective.name}: scored twice, two results")
-    order = np.arange(len(completions))[::-1]
+    order = list(reversed(range(len(completions))))
     turned = Completions([completions.prompts[i] for i in order], [completions.responses[i] for i in order])
     np.testing.assert_allclose(
         ObjectiveSet([objective]).score(turned)[:, 0],
@@ -40,10 +40,9 @@ def check_objective(objective: Objective, completions: Completions = SAMPLES) ->
         atol=1e-5,
         err_msg=f"{objective.name}: the order of the batch matters",
     )
-    alone = [ObjectiveSet([objective]).score(Completions([p], [r]))[0, 0] for p, r in _each(completions)]
+    alone = [
+        ObjectiveSet([objective]).score(Completions([prompt], [response]))[0, 0]
+        for prompt, response in zip(completions.prompts, completions.responses, strict=True)
+    ]
     np.testing.assert_allclose(alone, scores, atol=1e-5, err_msg=f"{objective.name}: what else is in the batch matters")
     assert objective.fingerprint == before, f"{objective.name}: the fingerprint changed by scoring"
-
-
-def _each(completions: Completions):
-    return zip(completions.prompts, completions.responses, strict=True)

@@ -92,6 +92,15 @@ def test_what_has_no_value_is_null_and_never_nan(tmp_path: Path) -> None:
     json.dumps(summary, allow_nan=False)
 
 
+def test_a_front_below_its_reference_point_has_no_volume_and_is_shown_all_the_same(tmp_path: Path) -> None:
+    """What has gone wrong must be looked at too: the best warm is 1, the reference 2."""
+    run = made_run(tmp_path)
+    run.fix_reference(point("base", (0.5, 0.5), (0.25, 0.25)), {"warm": 2.0, "brief": 0.0})
+    summary = summarise(run)
+    assert summary["hypervolume"] == 0
+    assert summary["normalised_hypervolume"] is None
+
+
 def test_a_run_without_points_says_so(tmp_path: Path) -> None:
     """The base is measured before the first adapter lands."""
     with pytest.raises(RunError, match="has no measured points yet"):

@@ -27,8 +27,8 @@ from moalign.logprobs import Scorer
 from moalign.models import load_base
 
 OUT = Path(__file__).parent / "base"
-# The logits are multiplied by this when training is done. What training leaves of noise (at every token, some thousandth
-# of the probability on words that cannot follow) shrinks tenfold, while choices between likely words hardly move.
+# The logits are multiplied by this when training is done. What training leaves of noise (at every token, some
+# thousandth of the probability on words that cannot follow) shrinks tenfold; choices between likely words hardly move.
 SHARPNESS = 1.3
 GREETINGS = ("Hi, ", "Hello, ", "Please help: ")
 
@@ -167,7 +167,7 @@ def report(folder: Path) -> str:
     coverage: dict[str, list[float]] = {"train": [], "eval": []}
     scores, weights = [], []
     for split, shares in coverage.items():
-        for prompt in prompts(split):  # type: ignore[arg-type]
+        for prompt in prompts(split):
             probability = answer_probabilities(scorer, base.tokenizer, prompt)
             texts = [text for text, _ in weighted_answers(prompt)]
             shares.append(float(probability.sum()))

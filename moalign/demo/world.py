@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import yaml
@@ -89,7 +88,7 @@ def topics() -> tuple[Topic, ...]:
     return tuple(Topic(**row | {"prompts": tuple(row["prompts"]), "steps": tuple(row["steps"])}) for row in rows)
 
 
-def prompts(split: Literal["train", "eval"]) -> list[str]:
+def prompts(split: str) -> list[str]:
     """The 160 prompts to align on, or the 40 to evaluate on: a fifth phrasing of every topic.
 
     Raises DataError for another split.

@@ -6,8 +6,8 @@ In the demo's world every answer can be listed, so the best that any policy can 
 beta, and, because a trained adapter may stand at another KL than that optimum, the best at each point's own KL. The
 hypervolume is stated against both. What is missing is then taken apart by training the same front once more with one
 thing changed: several times as many steps ("longer"), no warm starts ("cold"), adapters of four times the rank
-("rank"), twice as many pairs ("pairs"); or measured on prompts that it was trained on ("seen"). What closes the gap is what limited it; what moves nothing did not. The
-intervals are 95 % of a bootstrap over prompts, of all points together.
+("rank"), twice as many pairs ("pairs"); or measured on prompts that it was trained on ("seen"). What closes the gap is
+what limited it; what moves nothing did not. The intervals are 95 % of a bootstrap over prompts, of all points together.
 """
 
 import tempfile

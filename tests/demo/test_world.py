@@ -56,7 +56,7 @@ def test_40_topics_with_four_prompts_to_train_on_and_one_to_evaluate_on():
 
 def test_an_unknown_split_is_named():
     with pytest.raises(DataError, match="unknown split 'evals'; did you mean 'eval'"):
-        prompts("evals")  # type: ignore[arg-type]
+        prompts("evals")
 
 
 def test_each_prompt_has_600_different_answers_and_their_probabilities_sum_to_1():

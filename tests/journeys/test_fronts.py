@@ -117,6 +117,28 @@ def test_bad_rows_are_set_aside_and_the_sweep_goes_on(sweep: Sweep, tmp_path: Pa
     assert len(run.front()) == 2
 
 
+def test_conversations_are_trained_measured_and_continued(tmp_path: Path, tiny_base: Path) -> None:
+    """A base with a chat template: what the user says is rendered in training as in `generate`."""
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": row["prompt"]}],
+            "chosen": [{"role": "assistant", "content": row["chosen"]}],
+            "rejected": [{"role": "assistant", "content": row["rejected"]}],
+        }
+        for row in tiny_world.rows_preferring("thanks")
+    ]
+    tiny_world.write_rows(tmp_path / "talk.jsonl", rows)
+    data = {"responses": "talk.jsonl", "holdout": 0.4}
+    changes = {"data": data, "preferences": {"corners": True}, "settings": QUICK, "evaluation": SMALL}
+    run = run_sweep(load_config(tiny_world.write_config(tmp_path, tiny_base, **changes)), tmp_path / "run")
+    asked = [row["prompt"] for row in run.samples("base")]
+    assert all(isinstance(prompt, list) and prompt[0]["role"] == "user" for prompt in asked)
+    said = moalign("generate", run.folder, "--prefer", "warm=1,brief=1", "q0 ?", "--max-new-tokens", 5, "--json")
+    assert said.code == 0, said.err
+    assert list(json.loads(said.out)["row"].values()) == pytest.approx([0.5, 0.5])
+    assert moalign("report", run.folder).code == 0
+
+
 def test_the_same_seed_gives_the_same_adapters_and_another_does_not(sweep: Sweep, tmp_path: Path) -> None:
     def weights(**changes: Any) -> dict[str, bytes]:
         run = sweep(preferences={"corners": True}, settings=QUICK, evaluation=SMALL, **changes)
@@ -196,7 +218,7 @@ def test_an_oracle_needs_objectives_that_score(sweep: Sweep) -> None:
 
 
 def test_an_oracle_that_is_not_there_is_told(sweep: Sweep) -> None:
-    with pytest.raises(ObjectiveError, match="oracle 'tiny_world:answer': unknown function .* mean 'answers'"):
+    with pytest.raises(ObjectiveError, match=r"oracle 'tiny_world:answer': unknown function .* mean 'answers'"):
         sweep(oracle="tiny_world:answer")
 
 
