@@ -1,10 +1,6 @@
 """The command line's contract: what is printed where, and how commands end."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,21 +132,3 @@ def test_a_mistyped_command_ends_with_two() -> None:
     ended = moalign("swep")
     assert ended.code == 2
     assert "swep" in ended.err
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
-def test_stopping_by_hand_says_that_it_can_go_on(tmp_path: Path) -> None:
-    """Ctrl-C while the command waits for its prompt: one line, and the code that shells give to SIGINT."""
-    run = made_run(tmp_path)
-    code = "import sys; from moalign.cli import main; sys.argv[0] = 'moalign'; main()"
-    command = [sys.executable, "-c", code, "generate", str(run.folder), "--prefer", "warm=1", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        stat = Path(f"/proc/{process.pid}/wchan")
-        deadline = time.monotonic() + 60
-        while process.poll() is None and "pipe" not in (stat.read_text() if stat.exists() else "pipe"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "moalign: stopped; the same command goes on from here\n"

@@ -68,6 +68,7 @@ def test_a_row_of_zeros_is_the_base_and_has_no_divergence_from_it(evaluator: Eva
     assert np.abs(zero.log_ratio).max() == 0
     assert np.abs(zero.kl).max() == 0
     assert not base.kl.any()
+    assert len(set(base.responses)) == len(base.responses)  # every sample is another draw
 
 
 def test_the_divergence_is_that_of_the_log_probabilities(evaluator: Evaluator, bank: AdapterBank) -> None:

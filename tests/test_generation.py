@@ -46,8 +46,12 @@ def test_tokens_are_drawn_from_the_tempered_distribution(temperature: float) -> 
 
 def test_each_step_has_its_own_draw() -> None:
     """Of one seed, the second number is not the first: independent to within 3 of the 1/sqrt(n) correlations."""
-    first, second = uniforms(range(4000), 2).T
-    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 3 / 4000**0.5
+    numbers = uniforms(range(4000), 2)
+    assert abs(torch.corrcoef(numbers.T)[0, 1]) < 3 / 4000**0.5
+    sampling, logits = SeededSampling(numbers, 1.0), torch.zeros(4000, 10)
+    for step in range(2):  # ten equally likely tokens: the number's first digit
+        drawn = sampling(torch.zeros(4000, 1), logits).argmax(-1)
+        assert torch.equal(drawn, (10 * numbers[:, step]).long())
 
 
 def test_the_drawn_token_is_the_only_one_left() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def state(folder: Path) -> set[tuple[str, int, int]]:
     return found
 
 
-def killed_after(changes: int, arguments: list[str], folder: Path, log: Path) -> bool:
-    """Run the command until the folder has changed so many times, then kill it; False if it ended before."""
+def stopped_after(
+    changes: int, arguments: list[str], folder: Path, log: Path, how: signal.Signals = signal.SIGKILL
+) -> int | None:
+    """Run the command until the folder has changed so many times, then send it a signal; how it ended."""
     process = workers.start(arguments, log)
     seen, deadline = state(folder), time.monotonic() + 150
     while changes > 0 and process.is_alive():
@@ -45,9 +48,10 @@ def killed_after(changes: int, arguments: list[str], folder: Path, log: Path) ->
         if now != seen:
             seen, changes = now, changes - 1
         time.sleep(0.002)
-    process.kill()
+    assert process.pid is not None
+    os.kill(process.pid, how)
     process.join()
-    return process.exitcode == -9
+    return process.exitcode
 
 
 def finish(arguments: list[str], log: Path) -> None:
@@ -70,8 +74,8 @@ def test_ten_kills_change_nothing(undisturbed: Run, base: Path, tmp_path: Path) 
     folder, log = tmp_path / "run", tmp_path / "log"
     arguments = ["sweep", str(path), "--out", str(folder)]
     rng = random.Random(7)
-    kills = sum(killed_after(rng.randint(1, 16), arguments, folder, log) for _ in range(KILLS))
-    assert kills == KILLS, log.read_text()
+    ends = [stopped_after(rng.randint(1, 16), arguments, folder, log) for _ in range(KILLS)]
+    assert ends == [-signal.SIGKILL] * KILLS, log.read_text()
     finish(arguments, log)
 
     run = Run.open(folder)
@@ -101,3 +105,14 @@ def test_a_finished_run_has_nothing_left_to_do(undisturbed: Run, tmp_path: Path)
     finish(["sweep", str(config), "--out", str(undisturbed.folder)], tmp_path / "log")
     files = {entry for entry in kept if Path(entry[0]).is_file()}
     assert files <= state(undisturbed.folder)
+
+
+def test_stopping_by_hand_says_that_it_can_go_on(base: Path, tmp_path: Path) -> None:
+    """Ctrl-C: one line, the code that shells give to SIGINT, no claim left, and the same command ends well."""
+    path = tiny_world.write_config(tmp_path, base, **SETTINGS | {"preferences": {"corners": True}})
+    folder, log = tmp_path / "run", tmp_path / "log"
+    arguments = ["sweep", str(path), "--out", str(folder)]
+    assert stopped_after(10, arguments, folder, log, signal.SIGINT) == 130
+    assert log.read_text() == "moalign: stopped; the same command goes on from here\n"
+    assert list((folder / "claims").iterdir()) == []
+    finish(arguments, log)
