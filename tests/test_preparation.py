@@ -64,6 +64,17 @@ def test_rules_judge_the_pool_and_ties_are_no_pairs(prepared: Prepare) -> None:
         assert (pairs.probability == 1).all()
 
 
+def test_texts_and_tokens_are_the_same_pairs(prepared: Prepare) -> None:
+    """Row i of both is one pair, after some were left out and others held out."""
+    found = prepared(data=data(responses="pairs.jsonl", prompts=None))
+    decode = found.base.tokenizer.batch_decode
+    for name, pairs in found.pairs.items():
+        tokens = found.tokens[name]
+        assert decode(tokens.prompt) == pairs.prompts
+        assert decode(tokens.chosen) == [f"{text} <eos>" for text in pairs.chosen]
+        assert decode(tokens.rejected) == [f"{text} <eos>" for text in pairs.rejected]
+
+
 def test_held_out_prompts_are_held_out_of_every_objective(prepared: Prepare) -> None:
     found = prepared(data=data(responses="pairs.jsonl", prompts=None))
     trained = {prompt for pairs in found.pairs.values() for prompt in pairs.prompts}
