@@ -28,7 +28,7 @@ from moalign.models import load_base
 
 OUT = Path(__file__).parent / "base"
 # The logits are multiplied by this when training is done. What training leaves of noise (at every token, some
-# thousandth of the probability on words that cannot follow) shrinks tenfold; choices between likely words hardly move.
+# thousandth of the probability on words that cannot follow) shrinks sixfold; choices between likely words hardly move.
 SHARPNESS = 1.3
 GREETINGS = ("Hi, ", "Hello, ", "Please help: ")
 
