@@ -113,7 +113,7 @@ class EvaluationSettings(Settings):
     prompts: PositiveInt = 64  # at most
     samples: PositiveInt = 4  # responses per prompt
     max_new_tokens: PositiveInt = 128
-    temperature: PositiveFloat = 1.0
+    temperature: PositiveFloat = 1.0  # of the texts; KL is of the policy at 1, and exact only there
     batch_size: PositiveInt = 256  # sequences generated at once
 
 

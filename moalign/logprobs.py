@@ -23,6 +23,7 @@ from moalign.batches import Tokens
 from moalign.packing import pack_shared
 
 _PIECE = 2**24  # logits that exist at one time, as float32: 64 MiB
+_ROWS = 2**9  # tokens whose logits over the whole vocabulary exist at one time, where they must
 _TOKENS_PER_PASS = 2**12  # without gradients; more does not fit a CPU's cache and costs a third in time
 
 
@@ -201,9 +202,8 @@ class Scorer:
 
 
 def _pieces(features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Stretches of tokens whose logits over a vocabulary of any size stay small enough to hold."""
-    size = max(1, _PIECE // 2**15)
-    return zip(*(tensor.split(size) for tensor in (features, *others)), strict=True)
+    """Stretches of tokens, so that float32 logits exist for a few hundred at a time and never for all."""
+    return zip(*(tensor.split(_ROWS) for tensor in (features, *others)), strict=True)
 
 
 def _log_softmax(features: Tensor, matrix: Tensor | None) -> Tensor:

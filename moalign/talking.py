@@ -11,7 +11,7 @@ from moalign.generation import generate
 from moalign.models import BaseModel, load_base
 from moalign.objectives import Objective, ObjectiveSet, build_objective
 from moalign.preference import Preference
-from moalign.runs import Run
+from moalign.runs import BASE, Run
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,11 @@ class Speaker:
     ) -> dict[str, Any]:
         """Answer a prompt as the preference wants it: {text, preference, row, scores}.
 
-        `scores` has the objectives that can score a text by themselves; those learned from pairs are left out. Where
-        the base has a chat template, the prompt is what the user says.
+        `scores` has the objectives that can score a text by themselves; those learned from pairs are left out. In a
+        run over conversations the prompt is what the user says; in one over plain texts it is taken as it is.
         """
         row = row_for(self.run, preference)
-        asked: Prompt = prompt
-        if self.base.tokenizer.chat_template:
-            asked = [{"role": "user", "content": prompt}]
+        asked: Prompt = [{"role": "user", "content": prompt}] if self._converses() else prompt
         with AdapterBank(self.base.model, {key: self.run.store.load(key) for key in row}) as bank:
             (ids,) = generate(
                 self.base,
@@ -63,3 +61,7 @@ class Speaker:
             "row": row,
             "scores": {each.name: float(score) for each, score in zip(self.scorers, scores, strict=True)},
         }
+
+    def _converses(self) -> bool:
+        """Whether the run's own prompts are conversations: the adapters know no other form."""
+        return any(not isinstance(row["prompt"], str) for row in self.run.samples(BASE)[:1])

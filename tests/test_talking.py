@@ -12,7 +12,7 @@ from moalign.errors import PreferenceError
 from moalign.generation import generate
 from moalign.models import load_base
 from moalign.preference import Preference
-from moalign.runs import Run
+from moalign.runs import BASE, Run
 from moalign.talking import Speaker
 
 HALF = Preference.of({"warm": 0.75, "brief": 0.25})  # between two trained points
@@ -37,21 +37,23 @@ def test_a_text_comes_with_its_row_and_its_scores(run: Run) -> None:
     assert said["scores"] == {"warm": 0.0, "brief": -float(len(said["text"].split()))}
 
 
-def test_the_text_is_what_the_mixed_adapters_write(run: Run, adapters: dict[str, Adapter]) -> None:
-    """The same tokens from a bank that holds all three adapters, with a row of halves over two of them."""
+@pytest.mark.parametrize("converses", [True, False])
+def test_the_text_is_what_the_mixed_adapters_write(run: Run, adapters: dict[str, Adapter], converses: bool) -> None:
+    """The same tokens from a bank of all three adapters, with halves of two; the prompt in the form the run knows.
+
+    The base has a chat template both times: adapters of a run over plain texts have never seen it.
+    """
     speaker = Speaker.load(run)
+    tokenizer = speaker.base.tokenizer
     messages = [{"role": "user", "content": "Hello?"}]
-    ids = speaker.base.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    run.write_samples(BASE, [{"prompt": messages if converses else "Hello?"}])
+    templated = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    ids = templated if converses else tokenizer("Hello?")["input_ids"]
+    assert templated != tokenizer("Hello?")["input_ids"]
     with AdapterBank(speaker.base.model, adapters) as bank:
-        (expected,) = generate(
-            speaker.base,
-            bank,
-            bank.mixture({"w": 0.5, "m": 0.5})[None],
-            [ids["input_ids"]],
-            seeds=[3],
-            max_new_tokens=12,
-        )
-    text = speaker.base.tokenizer.decode(expected, skip_special_tokens=True).strip()
+        row = bank.mixture({"w": 0.5, "m": 0.5})[None]
+        (expected,) = generate(speaker.base, bank, row, [ids], seeds=[3], max_new_tokens=12)
+    text = tokenizer.decode(expected, skip_special_tokens=True).strip()
     assert speaker.say("Hello?", HALF, seed=3, max_new_tokens=12)["text"] == text
 
 
