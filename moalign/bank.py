@@ -46,38 +46,35 @@ class BankLayer(nn.Module):
 
     def change(self, x: Tensor, plan: "RowPlan") -> Tensor:
         """sum_k row[k] scale_k B_k A_k x for each sequence of x, in x's shape but for the last dimension."""
-        shape = x.shape[:-1]
-        if shape[0] % plan.size:
+        hidden, B = self._hidden(x, plan)
+        return torch.bmm(hidden, B).reshape(*x.shape[:-1], -1)
+
+    def adapted(self, x: Tensor, output: Tensor, plan: "RowPlan") -> Tensor:
+        """output + change(x); one operation for product and sum where both have one precision."""
+        if output.dtype != self.B.dtype or torch.is_autocast_enabled(x.device.type):
+            return (output + self.change(x, plan)).to(output.dtype)
+        hidden, B = self._hidden(x, plan)
+        return torch.baddbmm(output.reshape(len(B), -1, output.shape[-1]), hidden, B).reshape(output.shape)
+
+    def _hidden(self, x: Tensor, plan: "RowPlan") -> tuple[Float[Tensor, "s n r"], Float[Tensor, "s r o"]]:
+        """What the first factors make of x, and the second factors that it meets, segment by segment.
+
+        Without mixtures each segment sees one adapter, and there is no K-fold work; the factors of rows and scales are
+        then part of B. Otherwise every sequence may see every active adapter: one segment of all, over their ranks side
+        by side.
+        """
+        if x.shape[0] % plan.size:
             raise AdapterError(
-                f"a batch of {shape[0]} sequences cannot share {plan.size} rows; expected one row per "
+                f"a batch of {x.shape[0]} sequences cannot share {plan.size} rows; expected one row per "
                 "sequence, or a multiple (num_return_sequences)"
             )
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(self.A.dtype)
+        A, B, factor = plan.factors_of(self)
         if plan.single is not None:
-            change = self._single(x.reshape(len(plan.single), -1, x.shape[-1]), plan)
-        else:
-            change = self._dense(x.reshape(plan.size, -1, x.shape[-1]), plan)
-        return change.reshape(*shape, -1)
-
-    def _single(self, x: Float[Tensor, "s n i"], plan: "RowPlan") -> Float[Tensor, "s n o"]:
-        """Each segment sees one adapter: two batched products, no K-fold work."""
-        which = plan.single
-        index, factors = plan.on(x.device)
-        A, B, scale = self.A, self.B, self.scale
-        if which != tuple(range(len(self.A))):
-            A, B, scale = A[index], B[index], scale[index]
-        hidden = torch.bmm(x, A.transpose(1, 2))
-        # The scale is not rounded to the precision of autocast: only the product is.
-        return torch.bmm((hidden * (factors * scale)[:, None, None]).to(hidden.dtype), B)
-
-    def _dense(self, x: Float[Tensor, "b n i"], plan: "RowPlan") -> Float[Tensor, "b n o"]:
-        """Every sequence may see every active adapter: one product over their ranks side by side."""
-        index, factors = plan.on(x.device)
-        A, B = (self.A, self.B) if len(index) == len(self.A) else (self.A[index], self.B[index])
-        factor = (factors * self.scale[index]).repeat_interleave(A.shape[1], dim=1)
-        hidden = nn.functional.linear(x, A.flatten(0, 1))
-        return (hidden * factor[:, None]).to(hidden.dtype) @ B.flatten(0, 1)
+            return torch.bmm(x.reshape(len(A), -1, x.shape[-1]), A.transpose(1, 2)), B
+        hidden = nn.functional.linear(x.reshape(plan.size, -1, x.shape[-1]), A)
+        return (hidden * factor).to(hidden.dtype).reshape(1, -1, hidden.shape[-1]), B
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,7 @@ class RowPlan:
     single: tuple[int, ...] | None
     factors: Tensor
     _moved: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _kept: dict[BankLayer, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, row: Row) -> "RowPlan | None":
@@ -114,7 +112,30 @@ class RowPlan:
         step = math.gcd(*np.diff(starts).tolist())
         return cls(len(row), active, tuple(which[::step].tolist()), weight[::step].contiguous())
 
-    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def factors_of(self, layer: BankLayer) -> tuple[Tensor, Tensor, Tensor]:
+        """A, B and the factors that rows and scales give, as `layer` needs them for this batch of rows.
+
+        Without gradients, as when text is generated token by token, they are made once per layer and kept, so that
+        weights must not change within a `rows` block that does not train.
+        """
+        if torch.is_grad_enabled():
+            return self._made(layer)
+        if layer not in self._kept:
+            self._kept[layer] = self._made(layer)
+        return self._kept[layer]
+
+    def _made(self, layer: BankLayer) -> tuple[Tensor, Tensor, Tensor]:
+        index, factors = self._on(layer.A.device)
+        whole = self.active if self.single is None else self.single
+        A, B, scale = layer.A, layer.B, layer.scale
+        if whole != tuple(range(len(A))):
+            A, B, scale = A[index], B[index], scale[index]
+        factor = factors * scale
+        if self.single is not None:
+            return A, B * factor[:, None, None], factor
+        return A.flatten(0, 1), B.flatten(0, 1)[None], factor.repeat_interleave(A.shape[1], dim=1)[:, None]
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """The adapters to gather (one per segment, or the active ones) and their factors, on a layer's device."""
         if device not in self._moved:
             index = torch.tensor(self.active if self.single is None else self.single, device=device)
@@ -156,7 +177,7 @@ class AdapterBank:
         def add_change(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if self._plan is None:
                 return None
-            return (output + layer.change(args[0], self._plan)).to(output.dtype)
+            return layer.adapted(args[0], output, self._plan)
 
         return add_change
 

@@ -59,7 +59,7 @@ def measure_blends(
             adapters = {key: run.store.load(key) for key in row}
             with AdapterBank(evaluator.base.model, adapters) as bank:
                 found = evaluator.measure(bank, {"blend": bank.mixture(row)})["blend"]
-            point = evaluator.point(_key(row), "blend", preference, found, run.config.method_settings.beta)
+            point = evaluator.point(_key(row), "blend", preference, found, run.config.method_settings.oracle_beta)
             write_json(path, {"row": row, **point.as_dict()})
         on_blend(number + 1, len(wanted))
     return read_blends(run)

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +71,14 @@ class FloatCache:
             self._values.update(map(json.loads, data.splitlines()))
 
 
-def score_cached(objectives: ObjectiveSet, completions: Completions, cache_folder: Path) -> Float[np.ndarray, "n m"]:
+def score_cached(
+    objectives: ObjectiveSet, completions: Completions, cache_folder: Path, *, finite: bool = True
+) -> Float[np.ndarray, "n m"]:
     """`objectives.score(completions)`, where nothing is ever scored twice, in this run or the next.
 
     A score's key is the digest of the objective's fingerprint, the prompt and the response. Only what is missing is
     scored, each distinct completion once, and written every 512 completions. Raises ObjectiveError as
-    `checked_scores` does; what was scored before is kept.
+    `checked_scores` does; what was scored before is kept. Without `finite`, NaN and infinity are scores like any other.
 
     >>> import tempfile
     >>> from moalign.objectives import Length
@@ -83,25 +87,32 @@ def score_cached(objectives: ObjectiveSet, completions: Completions, cache_folde
     array([[-1.],
            [-2.]])
     """
-    return np.stack([_scores(each, completions, cache_folder) for each in objectives.objectives], axis=1)
+    return np.stack([_scores(each, completions, cache_folder, finite) for each in objectives.objectives], axis=1)
 
 
-def _scores(objective: Objective, completions: Completions, folder: Path) -> Float[np.ndarray, " n"]:
+def _scores(objective: Objective, completions: Completions, folder: Path, finite: bool) -> Float[np.ndarray, " n"]:
     # By fingerprint and not by name, so that a renamed objective finds its scores.
     fingerprint = objective.fingerprint
-    cache = FloatCache(folder, f"scores-{digest(fingerprint)[:12]}")
+    cache = _opened(folder, f"scores-{digest(fingerprint)[:12]}")
     keys = [
         digest(fingerprint, json.dumps(prompt, sort_keys=True), response)
         for prompt, response in zip(completions.prompts, completions.responses, strict=True)
     ]
     values = cache.get_many(keys)
+    if finite:  # a NaN that an online method has met is refused here, by scoring it again
+        values = {key: value for key, value in values.items() if math.isfinite(value)}
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
     missing = sorted(i for key, i in first.items() if key not in values)
     for start in range(0, len(missing), CHUNK):
         chunk = missing[start : start + CHUNK]
         part = Completions([completions.prompts[i] for i in chunk], [completions.responses[i] for i in chunk])
-        scores = checked_scores(objective, part, chunk)
+        scores = checked_scores(objective, part, chunk, finite=finite)
         new = {keys[i]: float(score) for i, score in zip(chunk, scores, strict=True)}
         cache.put_many(new)
         values.update(new)
     return np.array([values[key] for key in keys], dtype=np.float64)
+
+
+@lru_cache(maxsize=64)  # an online method scores every few seconds: shards are read once, and not at each step
+def _opened(folder: Path, namespace: str) -> FloatCache:
+    return FloatCache(folder, namespace)

@@ -139,6 +139,27 @@ def demo(
     _print(summary, as_json, describe)
 
 
+@app.command()
+def sft(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="what to train, and on which answers")],
+    out: Annotated[Path | None, typer.Option(help="the run folder; runs/<config's name> if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one adapter per seed to imitate answers, all at once: the ends of a soup. Stops and resumes."""
+    from moalign.tuning import load_sft_config, run_sft, summarise_sft
+
+    folders = run_sft(load_sft_config(config), out or Path("runs") / config.stem, _reporter())
+    summary = summarise_sft(folders)
+
+    def describe() -> None:
+        for found in summary["adapters"].values():
+            loss = found["heldout_loss"]
+            change = f"  held-out loss {loss['before']:.3f} -> {loss['after']:.3f} nats per token" if loss else ""
+            typer.echo(found["folder"] + change)
+
+    _print(summary, as_json, describe)
+
+
 def _reporter() -> "Reporter":
     from moalign.progress import Reporter
 

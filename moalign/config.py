@@ -89,6 +89,7 @@ class DataSettings(Settings):
     """What is common to all data of the sweep."""
 
     responses: SampleSettings | str | None = None  # the pool that objectives without pairs of their own are judged on
+    train_prompts: str | None = None  # for rollouts; otherwise the prompts of the pairs, scores or responses
     prompts: str | None = None  # to evaluate on; otherwise the held-out prompts
     holdout: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept from training
     limit: PositiveInt | None = None  # rows read of each source
@@ -137,6 +138,7 @@ class SweepConfig(Settings):
     device: str = "auto"
     dtype: str = "auto"
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
+    folder: str | None = None  # where functions and classes of your own are looked for too; that of the config
 
     @model_validator(mode="after")
     def _names_agree(self) -> "SweepConfig":
@@ -157,6 +159,11 @@ class SweepConfig(Settings):
         return self
 
     @property
+    def own_folder(self) -> Path | None:
+        """Where functions and classes of the user's own are looked for, beside what is installed."""
+        return None if self.folder is None else Path(self.folder)
+
+    @property
     def method_settings(self) -> Any:
         """The method's own settings, checked."""
         return METHODS[self.method].Settings.model_validate(self.settings)
@@ -169,7 +176,7 @@ class SweepConfig(Settings):
 
 
 # Settings that change where or how fast a sweep runs, and not what it finds.
-_INCIDENTAL = {"group_size", "memory_gb", "checkpoint_seconds", "device", "trackers"}
+_INCIDENTAL = {"group_size", "memory_gb", "checkpoint_seconds", "device", "trackers", "folder"}
 
 
 def differing(one: SweepConfig, other: SweepConfig) -> list[str]:
@@ -182,6 +189,11 @@ def differing(one: SweepConfig, other: SweepConfig) -> list[str]:
 def load_config(path: str | Path) -> SweepConfig:
     """Read a YAML file. Raises ConfigError with one line: the file, the key, what was expected."""
     path = Path(path)
+    return parse_config(_resolve(read_yaml(path, "'base' and 'objectives'"), path.resolve().parent), str(path))
+
+
+def read_yaml(path: Path, expected: str) -> dict[str, Any]:
+    """The settings in a YAML file, unchecked; `expected` names some of their keys in errors."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -192,8 +204,8 @@ def load_config(path: str | Path) -> SweepConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; expected keys such as 'base' and 'objectives'")
-    return parse_config(_resolve(values, path.resolve().parent), str(path))
+        raise ConfigError(f"{path} holds a {type(values).__name__}; expected keys such as {expected}")
+    return values
 
 
 def parse_config(values: dict[str, Any], where: str = "config") -> SweepConfig:
@@ -204,11 +216,11 @@ def parse_config(values: dict[str, Any], where: str = "config") -> SweepConfig:
         _ = config.method_settings
     except ValidationError as error:
         model = METHODS[values.get("method", "modpo")].Settings if "at" in locals() else SweepConfig
-        raise ConfigError(f"{where}: " + _explain(error, model, locals().get("at", ""))) from None
+        raise ConfigError(f"{where}: " + explain(error, model, locals().get("at", ""))) from None
     return config
 
 
-def _explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """One line for the first mistake; an unknown key is answered with its near name."""
     first = error.errors()[0]
     location = ".".join(str(part) for part in first["loc"] if part != SampleSettings.__name__)
@@ -239,7 +251,7 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         found = folder / Path(name).expanduser()
         return str(found.resolve()) + colon + split if found.exists() else value
 
-    values = dict(values)
+    values = {"folder": str(folder)} | values
     if "base" in values:
         values["base"] = path(values["base"])
     if isinstance(values.get("objectives"), dict):
@@ -251,8 +263,15 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         }
     data = values.get("data")
     if isinstance(data, dict):
-        data = {key: path(item) if key in ("responses", "prompts") else item for key, item in data.items()}
+        files = ("responses", "prompts", "train_prompts")
+        data = {key: path(item) if key in files else item for key, item in data.items()}
         if isinstance(data.get("responses"), dict):
             data["responses"] = {key: path(item) for key, item in data["responses"].items()}
         values["data"] = data
+    settings = values.get("settings")
+    if isinstance(settings, dict):
+        settings = {key: path(item) if key == "start" else item for key, item in settings.items()}
+        if isinstance(settings.get("reference"), dict):
+            settings["reference"] = {path(name): weight for name, weight in settings["reference"].items()}
+        values["settings"] = settings
     return values

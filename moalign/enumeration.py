@@ -27,7 +27,7 @@ def known_world(prepared: Prepared) -> list[Answers] | None:
     stored = read_world(run)
     if stored is not None:
         return stored
-    list_answers = find_function(f"oracle {run.config.oracle!r}", run.config.oracle)
+    list_answers = find_function(f"oracle {run.config.oracle!r}", run.config.oracle, run.config.own_folder)
     world = [_answers(prepared, prompt, list_answers(prompt)) for prompt in prepared.prompts]
     starts = np.cumsum([0, *(len(answers.log_reference) for answers in world)])
     run.write_arrays(
@@ -57,6 +57,7 @@ def _answers(prepared: Prepared, prompt: Prompt, texts: Sequence[str]) -> Answer
     prompts, responses = tokenize_texts([prompt] * len(texts), texts, base.tokenizer, separator, base.eos_ids)
     # Not through the cache: these are many, read once, and stored together.
     groups = [[response] for response in responses]
-    log_reference = prepared.scorer.batched(prompts, groups, base.pad_id).double().numpy()
+    with prepared.reference_policy():
+        log_reference = prepared.scorer.batched(prompts, groups, base.pad_id).double().numpy()
     scores = prepared.objectives.score(Completions([prompt] * len(texts), list(texts)))
     return Answers(log_reference, scores)

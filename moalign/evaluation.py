@@ -1,6 +1,7 @@
 """Measuring adapters: generate for all of them in the same batches, score with every objective, say how sure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from moalign.cache import score_cached
 from moalign.config import EvaluationSettings
 from moalign.files import digest
 from moalign.frontiers import ParetoPoint, bootstrap_interval, clustered_mean
-from moalign.frontiers.oracle import Answers, log_partition
+from moalign.frontiers.oracle import Answers, log_partition, matched_beta
 from moalign.generation import generate
-from moalign.logprobs import Scorer
+from moalign.logprobs import Reference, Scorer
+from moalign.memory import in_parts
 from moalign.models import BaseModel
 from moalign.objectives import ObjectiveSet
 from moalign.preference import Preference
@@ -52,7 +54,9 @@ class Evaluator:
     seed: int
     cache: Path
     world: Sequence[Answers] | None = None  # every answer to each prompt, where they can be enumerated
+    reference: Reference = nullcontext  # what KL is measured from: the base, or a soup
     on_batch: Callable[[int, int], None] = field(default=lambda *_: None)
+    notice: Callable[[str], None] = field(default=lambda *_: None)
 
     def measure(self, bank: AdapterBank | None, rows: Mapping[str, torch.Tensor]) -> dict[str, Measurement]:
         """Measure each named row; a bank of None measures the base model under each name."""
@@ -68,10 +72,11 @@ class Evaluator:
         """Responses ordered by row, prompt, sample."""
         samples = self.settings.samples
         work = [(row, p, s) for row in range(len(rows)) for p in range(len(self.prompts)) for s in range(samples)]
-        found: list[list[int]] = []
-        for start in range(0, len(work), self.settings.batch_size):
-            batch = work[start : start + self.settings.batch_size]
-            found += generate(
+        done = 0
+
+        def answer(batch: Sequence[tuple[int, int, int]]) -> list[list[int]]:
+            nonlocal done
+            found = generate(
                 self.base,
                 bank,
                 torch.stack([rows[row] for row, _, _ in batch]) if bank is not None else None,
@@ -80,8 +85,11 @@ class Evaluator:
                 max_new_tokens=self.settings.max_new_tokens,
                 temperature=self.settings.temperature,
             )
-            self.on_batch(len(found), len(work))
-        return found
+            done += len(batch)
+            self.on_batch(done, len(work))
+            return found
+
+        return in_parts(work, answer, self.settings.batch_size, self.notice)
 
     def _measurement(self, ids: list[list[int]], bank: AdapterBank | None, row: torch.Tensor) -> Measurement:
         samples = self.settings.samples
@@ -93,7 +101,7 @@ class Evaluator:
         log_ratio, kl = np.zeros((2, len(ids)))
         if bank is not None:
             rows = row.expand(len(groups), -1)
-            found = self.scorer.divergence(self.prompt_ids, groups, self.base.pad_id, bank, rows)
+            found = self.scorer.divergence(self.prompt_ids, groups, self.base.pad_id, bank, rows, self.reference)
             log_ratio, kl = (values.double().numpy() for values in found)
         return Measurement(
             prompt=prompt,
@@ -105,8 +113,14 @@ class Evaluator:
             truncated=np.array([response[-1] not in self.base.eos_ids for response in ids]),
         )
 
-    def point(self, adapter: str, method: str, preference: Preference, found: Measurement, beta: float) -> ParetoPoint:
-        """Summarise a measurement: means over responses, errors and intervals over prompts (the sampling unit)."""
+    def point(
+        self, adapter: str, method: str, preference: Preference, found: Measurement, beta: float | None
+    ) -> ParetoPoint:
+        """Summarise a measurement: means over responses, errors and intervals over prompts (the sampling unit).
+
+        The oracle is the optimum at `beta`, or, where the method has no beta in the objectives' units, the one of the
+        measured KL.
+        """
         names = self.objectives.names
         mean, error = clustered_mean(found.scores, found.prompt)
         interval = bootstrap_interval(found.scores, found.prompt, np.random.default_rng(self.seed))
@@ -122,9 +136,12 @@ class Evaluator:
             length=float(found.length.mean()),
         )
 
-    def _kl_to_oracle(self, found: Measurement, weights: Float[np.ndarray, " m"], beta: float) -> float | None:
+    def _kl_to_oracle(self, found: Measurement, weights: Float[np.ndarray, " m"], beta: float | None) -> float | None:
         """KL(pi || pi*_w) = KL(pi || pi_ref) - E_pi[ w.r/beta - log Z(x) ], sampled; None without a known world."""
         if self.world is None:
+            return None
+        beta = matched_beta(self.world, weights, float(found.kl.mean())) if beta is None else beta
+        if not 0 < beta < np.inf:
             return None
         log_z = np.array([log_partition(answers, weights, beta) for answers in self.world])
         return float(np.mean(found.kl - found.scores @ weights / beta + log_z[found.prompt]))

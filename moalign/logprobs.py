@@ -6,8 +6,8 @@ never stored: the logarithm of their sum of exponentials, and its gradient, are 
 vocabulary, as flash attention does over keys.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,9 @@ from transformers import PreTrainedModel
 from moalign.bank import AdapterBank, Row
 from moalign.batches import Tokens
 from moalign.packing import pack_shared
+
+# Makes a context within which the model is the reference policy: nothing to do for the base, rows for a soup.
+Reference = Callable[[], AbstractContextManager[None]]
 
 _PIECE = 2**24  # logits that exist at one time, as float32: 64 MiB
 _ROWS = 2**9  # tokens whose logits over the whole vocabulary exist at one time, where they must
@@ -108,13 +111,16 @@ class Scorer:
 
     def logprobs(self, tokens: Tokens) -> Float[Tensor, " responses"]:
         """Sum of log-probabilities of each response's tokens, float32, differentiable."""
+        each = self.token_logprobs(tokens)
+        return each.new_zeros(tokens.responses).index_add(0, tokens.owner.to(each.device), each)
+
+    def token_logprobs(self, tokens: Tokens) -> Float[Tensor, " n"]:
+        """Log-probability of every response token, in the order of `tokens.target`, float32, differentiable."""
         tokens = tokens.to(self.model.device)
         features, matrix = self._features(tokens)
         if matrix is not None:
-            each = target_logprobs(features, matrix, tokens.target)
-        else:
-            each = torch.cat([_pick(piece, ids) for piece, ids in _pieces(features, tokens.target)])
-        return each.new_zeros(tokens.responses).index_add(0, tokens.owner, each)
+            return target_logprobs(features, matrix, tokens.target)
+        return torch.cat([_pick(piece, ids) for piece, ids in _pieces(features, tokens.target)])
 
     def _features(self, tokens: Tokens) -> tuple[Float[Tensor, "n d"], Float[Tensor, "v d"] | None]:
         """What predicts each response token: hidden states and the output matrix, or logits and None."""
@@ -133,8 +139,11 @@ class Scorer:
         pad: int,
         bank: AdapterBank,
         rows: Row,
+        reference: Reference = nullcontext,
     ) -> tuple[Float[Tensor, " responses"], Float[Tensor, " responses"]]:
         """log pi/pi_ref of each response, and its share of KL(pi || pi_ref), in nats per sequence.
+
+        Within `reference()` the model is pi_ref: by default the base itself.
 
         Both estimate the KL without bias when the responses are drawn from pi. The second sums the exact divergence of
         every next-token distribution along the response, sum_t KL(pi(.|x,y_<t) || pi_ref(.|x,y_<t)): the first one's
@@ -143,11 +152,12 @@ class Scorer:
         log_ratio, kl = torch.zeros(2, sum(map(len, responses)))
         for places, tokens, mine in self._passes(prompts, responses, pad, rows):
             tokens = tokens.to(self.model.device)
-            reference, matrix = self._features(tokens)
+            with reference():
+                theirs, matrix = self._features(tokens)
             with bank.rows(mine):
                 policy, adapted = self._features(tokens)
             parts = torch.zeros(2, tokens.responses, device=policy.device)
-            for own, other, target, owner in _pieces(policy, reference, tokens.target, tokens.owner):
+            for own, other, target, owner in _pieces(policy, theirs, tokens.target, tokens.owner):
                 log_p, log_q = _log_softmax(own, adapted), _log_softmax(other, matrix)
                 gap = log_p - log_q
                 parts[0].index_add_(0, owner, gap.gather(1, target[:, None])[:, 0])

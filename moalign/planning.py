@@ -65,7 +65,7 @@ def waves_of(config: SweepConfig, data_digest: str, base_digest: str, pairs: Map
 
     def plan(preference: Preference, parents: tuple[str, ...] = ()) -> Plan:
         primary = names[int(np.argmax(preference.vector(names)))]
-        steps = settings.steps_for(pairs[primary])
+        steps = settings.steps_for(pairs.get(primary, 0))
         if parents:
             steps = max(1, round(settings.warm_share * steps))
         weights = {name: weight for name, weight in preference.weights.items() if weight > 0}
@@ -87,7 +87,7 @@ def _determining(config: SweepConfig) -> dict[str, object]:
     """The settings that an adapter depends on; the digest of the data has the rest, by content and not by path."""
     return {
         "method": config.method,
-        "settings": config.method_settings.model_dump(mode="json"),
+        "settings": config.method_settings.model_dump(mode="json", exclude={"reference", "start"}),
         "adapter": config.adapter.model_dump(mode="json"),
         "objectives": list(config.objectives),
         "seed": config.seed,

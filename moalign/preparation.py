@@ -11,14 +11,16 @@ from jaxtyping import Float
 from moalign.batches import PreferencePairs, Prompt, TokenPairs
 from moalign.config import SampleSettings
 from moalign.data import load_pairs, load_prompts, load_scored, pairs_from_scores, relabel, split_by_prompt
-from moalign.data.tokenize import prompt_ids, tokenize_pairs
+from moalign.data.tokenize import prompt_ids, tokenize_pairs, tokenize_prompts
 from moalign.errors import ConfigError, DataError
 from moalign.files import digest, read_json, write_json
 from moalign.generation import generate
 from moalign.logprobs import Scorer
+from moalign.methods import METHODS
 from moalign.models import BaseModel, load_base
 from moalign.objectives import build_objective
 from moalign.prepared import Notice, Prepared
+from moalign.reference import open_reference, start_of
 from moalign.runs import Run
 
 
@@ -27,11 +29,15 @@ def prepare(run: Run, notice: Notice) -> Prepared:
     config = run.config
     base = load_base(config.base, device=config.device, dtype=config.dtype)
     scorers = {
-        name: build_objective(name, {"type": settings.type, **settings.extras})
+        name: build_objective(name, {"type": settings.type, **settings.extras}, config.own_folder)
         for name, settings in config.objectives.items()
         if settings.type is not None
     }
     prepared = Prepared(run, base, Scorer.of(base.model), scorers, {}, {}, {}, [], [], notice)
+    prepared.reference_policy, prepared.start = open_reference(run, base), start_of(run, base)
+    if METHODS[config.method].learns_from == "prompts":
+        _choose_prompts(prepared, _take_prompts(prepared))
+        return prepared
     texts = _own_pairs(prepared)
     missing = [name for name in config.objectives if name not in texts]
     if missing:
@@ -41,6 +47,50 @@ def prepare(run: Run, notice: Notice) -> Prepared:
         _split(prepared, name, texts[name], heldout_prompts)
     _choose_prompts(prepared, list(heldout_prompts.values()))
     return prepared
+
+
+def _take_prompts(prepared: Prepared) -> list[Prompt]:
+    """Choose the prompts of rollouts; what is held out of them is returned."""
+    config = prepared.run.config
+    if prepared.implicit:
+        raise ConfigError(
+            f"method {config.method!r} scores what it generates, and objective {prepared.implicit[0]!r} has no 'type' "
+            "to score with; give one (a rule, a reward_model or a function of yours), or use method 'modpo'"
+        )
+    found = list({json.dumps(prompt): prompt for prompt in _training_prompts(prepared)}.values())
+    train, held = split_by_prompt(found, config.data.holdout, config.seed)
+    settings = config.method_settings
+    room = _context(prepared.base) - (settings.max_new_tokens or config.evaluation.max_new_tokens)
+    ids = tokenize_prompts([found[i] for i in train], prepared.base.tokenizer)
+    fitting = [number for number, prompt in enumerate(ids) if len(prompt) <= room]
+    if not fitting:
+        raise ConfigError(f"no training prompt is shorter than {room} tokens; lower max_new_tokens")
+    if len(fitting) < len(ids):
+        prepared.notice(f"{len(ids) - len(fitting)} of {len(ids)} training prompts leave no room for a response")
+    prepared.train_prompts = [found[train[number]] for number in fitting]
+    prepared.train_prompt_ids = [ids[number] for number in fitting]
+    return [found[i] for i in held]
+
+
+def _training_prompts(prepared: Prepared) -> list[Prompt]:
+    """Those given for rollouts; otherwise those of the pairs, scores or responses that the config names."""
+    config = prepared.run.config
+    if config.data.train_prompts:
+        return _prompts(prepared, "train_prompts", config.data.train_prompts, config.data.limit)
+    pool = config.data.responses
+    sources = [settings.pairs or settings.scores for settings in config.objectives.values()]
+    sources.append(pool.prompts if isinstance(pool, SampleSettings) else pool)
+    found = [
+        prompt
+        for source in dict.fromkeys(filter(None, sources))
+        for prompt in _prompts(prepared, "train_prompts", source, config.data.limit)
+    ]
+    if not found:
+        raise ConfigError(
+            f"method {config.method!r} needs prompts to answer; give data.train_prompts (a file of prompts), or pairs "
+            "or scores of an objective, whose prompts are then taken"
+        )
+    return found
 
 
 def _own_pairs(prepared: Prepared) -> dict[str, PreferencePairs]:

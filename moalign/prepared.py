@@ -20,6 +20,8 @@ from moalign.files import digest
 from moalign.logprobs import Scorer
 from moalign.models import BaseModel
 from moalign.objectives import Implicit, Objective, ObjectiveSet
+from moalign.reference import ReferencePolicy
+from moalign.rollouts import Environment
 from moalign.runs import Run
 from moalign.workplace import PairData
 
@@ -44,6 +46,10 @@ class Prepared:
     prompts: list[Prompt]
     prompt_ids: list[list[int]]
     notice: Notice
+    reference_policy: ReferencePolicy = field(default_factory=ReferencePolicy)
+    start: tuple[Adapter, str] | None = None  # where training begins, with its digest; None for a fresh adapter
+    train_prompts: list[Prompt] = field(default_factory=list)  # for rollouts
+    train_prompt_ids: list[list[int]] = field(default_factory=list)
     _references: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     @property
@@ -57,6 +63,7 @@ class Prepared:
         settings = self.run.config.objectives
         rules = {name: self.scorers[name].fingerprint for name in settings if settings[name].type is not None}
         texts = [json.dumps([name, *_contents(pairs)]) for name, pairs in sorted(self.pairs.items())]
+        texts += [json.dumps(self.train_prompts), self.reference_policy.digest, self.start[1] if self.start else ""]
         return digest(*texts, json.dumps(rules, sort_keys=True), self.run.config.data.separator)
 
     def learn(self, name: str, adapter: Adapter, key: str) -> None:
@@ -83,13 +90,15 @@ class Prepared:
     def reference(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Float[np.ndarray, " n"]:
         """log pi_ref of each response, from the cache where it was computed before."""
         cache = FloatCache(self.run.cache, "reference")
-        keys = [digest(self.base.digest, json.dumps([p, r])) for p, r in zip(prompts, responses, strict=True)]
+        policy = self.base.digest + self.reference_policy.digest
+        keys = [digest(policy, json.dumps([p, r])) for p, r in zip(prompts, responses, strict=True)]
         known = cache.get_many(keys)
         missing = list({key: i for i, key in enumerate(keys) if key not in known}.values())
         for start in range(0, len(missing), 1024):
             part = missing[start : start + 1024]
             groups = [[responses[i]] for i in part]
-            values = self.scorer.batched([prompts[i] for i in part], groups, self.base.pad_id).tolist()
+            with self.reference_policy():
+                values = self.scorer.batched([prompts[i] for i in part], groups, self.base.pad_id).tolist()
             cache.put_many({keys[i]: value for i, value in zip(part, values, strict=True)})
             known.update({keys[i]: value for i, value in zip(part, values, strict=True)})
         return np.array([known[key] for key in keys])
@@ -112,6 +121,22 @@ class Prepared:
         """Scores of texts under some objectives, from the cache where they were computed before."""
         objectives = ObjectiveSet([self.scorers[name] for name in names])
         return score_cached(objectives, Completions(prompts, responses), self.run.cache)
+
+    def environment(self, max_new_tokens: int) -> Environment:
+        """Where policies answer the training prompts, and are scored by all objectives; a score may be NaN."""
+
+        def score(prompts: Sequence[Prompt], responses: Sequence[str]) -> Float[np.ndarray, "n m"]:
+            return score_cached(self.objectives, Completions(prompts, responses), self.run.cache, finite=False)
+
+        return Environment(
+            self.base,
+            self.train_prompts,
+            self.train_prompt_ids,
+            score,
+            max_new_tokens,
+            self.reference_policy,
+            self.notice,
+        )
 
     @property
     def objectives(self) -> ObjectiveSet:

@@ -22,7 +22,7 @@ def save_report(run: Run) -> Path:
 
 def measure_between(run: Run, between: int, reporter: Reporter) -> None:
     """Measure mixtures between neighbouring points, for the curve of blends."""
-    from moalign.sweep import open_evaluator
+    from moalign.measuring import open_evaluator
 
     with reporter.running():
         prepared = prepare(run, reporter.notice)

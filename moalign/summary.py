@@ -32,8 +32,9 @@ def summarise(run: Run) -> dict[str, Any]:
     hypervolume and its kin are of the points' means against the run's stored reference point. With a known world
     (config key `oracle`): oracle_hypervolume is that of the KL-matched oracle, the best any policy could attain at each
     point's own divergence from the base, and hypervolume_ratio is ours over it; `..._at_beta` are the same against the
-    optimum at the run's beta. They are null where no oracle exists. kendall_tau is per objective, null where flat;
-    whatever else has no value (the sparsity of one point) is null too. Raises RunError before the first point.
+    optimum at the run's beta, null for methods whose beta is not in the objectives' units. All are null without an
+    oracle. kendall_tau is per objective, null where flat; whatever else has no value (the sparsity of one point) is
+    null too. Raises RunError before the first point.
     """
     front = run.front()
     if not len(front):
@@ -92,7 +93,9 @@ def oracle_values(
         return None, None
     weights = _weights(run, front)
     kls = np.array([max(point.kl_to_reference or 0.0, 0.0) for point in front])
-    return matched_front(world, weights, kls), oracle_front(world, weights, run.config.method_settings.beta)[0]
+    beta = run.config.method_settings.oracle_beta
+    at_beta = None if beta is None else oracle_front(world, weights, beta)[0]
+    return matched_front(world, weights, kls), at_beta
 
 
 def _against_oracle(

@@ -27,7 +27,7 @@ class Speaker:
         """Load the base model of a run and build its objectives."""
         config = run.config
         scorers = [
-            build_objective(name, {"type": settings.type, **settings.extras})
+            build_objective(name, {"type": settings.type, **settings.extras}, config.own_folder)
             for name, settings in config.objectives.items()
             if settings.type is not None
         ]

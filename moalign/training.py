@@ -4,12 +4,13 @@ AdamW works element by element, so that one optimiser serves all adapters; only 
 and here it looks at each adapter's own.
 """
 
-import gc
+import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -20,10 +21,11 @@ from torch import Tensor
 from moalign.bank import AdapterBank
 from moalign.errors import MemoryLimitError
 from moalign.files import atomic_write_bytes
+from moalign.memory import out_of_memory, release
 from moalign.workplace import Workplace
 
-Entry = tuple[int, int]  # (job, pair)
-Loss = Callable[[Sequence[Entry]], Float[Tensor, " n"]]
+Entry = tuple[int, int]  # (job, what it is trained on: a pair, a prompt's completions)
+Loss = Callable[[Sequence[Entry]], Float[Tensor, " n"] | Float[Tensor, "n c"]]
 
 
 @dataclass(frozen=True)
@@ -62,48 +64,49 @@ def batch_order(lengths: Sequence[int], size: int, seed: int, step: int) -> list
 
 
 class GroupTrainer:
-    """Steps, checkpoints and memory of one group of adapters."""
+    """Steps, checkpoints and memory of one group of adapters.
+
+    `run` takes steps whose losses are known from their number alone. A method whose steps depend on what the adapters
+    say puts its own together from `restore`, `gradients`, `clip`, `update` and `save`.
+    """
 
     def __init__(self, bank: AdapterBank, optimisation: Optimisation, workplace: Workplace):
         self.bank, self.optimisation, self.workplace = bank, optimisation, workplace
         self.parameters = bank.parameters()
         self.adam = torch.optim.AdamW(self.parameters, weight_decay=optimisation.weight_decay)
         self.passes = workplace.passes
+        self._saved = time.monotonic()
 
     def run(self, entries: Callable[[int], list[Entry]], loss: Loss) -> None:
         """Take all the steps that are left after the last checkpoint."""
-        start = self._restore()
-        saved = time.monotonic()
+        start, _ = self.restore()
         for step in range(start, self.optimisation.steps):
-            value = self._gradients(entries(step), loss)
-            norms = self._clip()
-            for group in self.adam.param_groups:
-                group["lr"] = self.optimisation.rate(step)
-            self.adam.step()
+            value, _ = self.gradients(entries(step), loss)
+            norms = self.clip()
+            self.update(step)
             self.workplace.on_step(
                 step + 1, self.optimisation.steps, {"loss": value, "gradient_norm": norms.mean().item()}
             )
-            # The last step too: the group's adapters are stored one by one, and a kill may fall between two of them.
-            last = step + 1 == self.optimisation.steps
-            if last or time.monotonic() - saved >= self.workplace.checkpoint_seconds:
-                self._save(step + 1)
-                saved = time.monotonic()
+            self.save(step + 1)
 
-    def _gradients(self, entries: list[Entry], loss: Loss) -> float:
-        """Sum the gradients of one step; a pass that does not fit in memory is halved and done again."""
+    def gradients(self, entries: list[Entry], loss: Loss) -> tuple[float, list[list[Tensor]]]:
+        """Take the gradients of one step: each job's mean over its own entries, into the parameters.
+
+        A loss of c columns, Float[n, c], has c gradients, all from one forward pass: they are returned, column by
+        column, and the parameters are left without. A pass that does not fit in memory is halved and done again.
+        Returns the mean loss (of the first column) and the columns' gradients.
+        """
         while True:
             try:
                 return self._passes(entries, loss)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             # Outside the handler, so that nothing of the failed pass is held by its traceback.
             self._halve(len(entries))
 
     def _halve(self, entries: int) -> None:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()
         if self.passes >= entries:
             raise MemoryLimitError(
                 "out of memory with a single pair; a smaller max_length or rank, or a machine with more memory helps"
@@ -112,21 +115,39 @@ class GroupTrainer:
         after = math.ceil(entries / self.passes)
         self.workplace.notice(f"out of memory with {before} pairs in one pass; going on with {after}")
 
-    def _passes(self, entries: list[Entry], loss: Loss) -> float:
+    def _passes(self, entries: list[Entry], loss: Loss) -> tuple[float, list[list[Tensor]]]:
         self.adam.zero_grad(set_to_none=True)
-        pairs = Counter(job for job, _ in entries)
+        counts = Counter(job for job, _ in entries)
         size = math.ceil(len(entries) / self.passes)
-        total = 0.0
+        total, columns = 0.0, []
         for start in range(0, len(entries), size):
             part = entries[start : start + size]
             losses = loss(part)
-            # The mean over each job's own pairs, of which a small data set may have fewer than a batch.
-            share = torch.tensor([1 / pairs[job] for job, _ in part], device=losses.device)
-            (losses * share).sum().backward()
-            total += losses.sum().item()
-        return total / len(entries)
+            # The mean over each job's own entries, of which a small data set may have fewer than a batch.
+            share = torch.tensor([1 / counts[job] for job, _ in part], device=losses.device)
+            if losses.ndim == 1:
+                (losses * share).sum().backward()
+                total += losses.sum().item()
+            else:
+                found = self._columns((losses * share[:, None]).sum(0))
+                columns = [_sum(*each) for each in zip(columns, found, strict=True)] if columns else found
+                total += losses[:, 0].sum().item()
+        return total / len(entries), columns
 
-    def _clip(self) -> Float[Tensor, " k"]:
+    def _columns(self, totals: Float[Tensor, " c"]) -> list[list[Tensor]]:
+        last = len(totals) - 1
+        return [
+            list(torch.autograd.grad(total, self.parameters, retain_graph=number < last))
+            for number, total in enumerate(totals)
+        ]
+
+    def update(self, step: int) -> None:
+        """One step of AdamW, at the learning rate of `step`."""
+        for group in self.adam.param_groups:
+            group["lr"] = self.optimisation.rate(step)
+        self.adam.step()
+
+    def clip(self) -> Float[Tensor, " k"]:
         """Scale each adapter's gradient to at most the largest norm; the norms before that."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         device = gradients[0].device
@@ -138,35 +159,39 @@ class GroupTrainer:
             gradient.mul_(factor[:, None, None].to(gradient.device))
         return norms
 
-    def _save(self, step: int) -> None:
-        if self.workplace.checkpoint is None:
+    def save(self, step: int, state: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoint of so many steps, if the last one is old enough; `state` is JSON of the method's own."""
+        # After the last step too: the group's adapters are stored one by one, and a kill may fall between two of them.
+        due = step == self.optimisation.steps or time.monotonic() - self._saved >= self.workplace.checkpoint_seconds
+        if self.workplace.checkpoint is None or not due:
             return
-        tensors = {"step": torch.tensor(step)}
+        written = json.dumps(state or {}).encode()
+        tensors = {"step": torch.tensor(step), "state": torch.frombuffer(bytearray(written), dtype=torch.uint8)}
         for number, parameter in enumerate(self.parameters):
-            state = self.adam.state[parameter]
+            moments = self.adam.state[parameter]
             tensors[f"{number}.value"] = parameter.detach()
-            tensors[f"{number}.mean"] = state["exp_avg"]
-            tensors[f"{number}.square"] = state["exp_avg_sq"]
+            tensors[f"{number}.mean"] = moments["exp_avg"]
+            tensors[f"{number}.square"] = moments["exp_avg_sq"]
+            tensors["updates"] = moments["step"].reshape(())
         data = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
         atomic_write_bytes(self.workplace.checkpoint, data)
+        self._saved = time.monotonic()
 
-    def _restore(self) -> int:
-        """Take up the state that was saved last; the number of steps it has behind it."""
+    def restore(self) -> tuple[int, dict[str, Any]]:
+        """Take up what was saved last: the number of steps behind it, and the method's own state; 0 and {} if none."""
         path = self.workplace.checkpoint
         if path is None or not path.is_file():
-            return 0
+            return 0, {}
         tensors = safetensors.torch.load(path.read_bytes())
         for number, parameter in enumerate(self.parameters):
             parameter.data.copy_(tensors[f"{number}.value"])
             self.adam.state[parameter] = {
-                "step": torch.tensor(float(tensors["step"])),
+                "step": tensors["updates"].clone(),
                 "exp_avg": tensors[f"{number}.mean"].to(parameter.device),
                 "exp_avg_sq": tensors[f"{number}.square"].to(parameter.device),
             }
-        return int(tensors["step"])
+        return int(tensors["step"]), json.loads(tensors["state"].numpy().tobytes())
 
 
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(text in str(error).lower() for text in ("out of memory", "can't allocate memory", "not enough memory"))
+def _sum(one: Sequence[Tensor], other: Sequence[Tensor]) -> list[Tensor]:
+    return [a + b for a, b in zip(one, other, strict=True)]

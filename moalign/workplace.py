@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from moalign.adapters import Adapter
 from moalign.batches import TokenPairs
 from moalign.logprobs import Scorer
 from moalign.preference import Preference
+from moalign.rollouts import Environment
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class PairData:
 class Workplace:
     """What a method works with, beside its jobs: the model, the data, and where to leave its state.
 
-    `on_step(step, steps, numbers)` is called after every step; `notice(line)` tells the user something unexpected.
+    Offline methods read `data`, online ones the `environment`. `on_step(step, steps, numbers)` is called after every
+    step, `on_record(kind, values)` with what belongs into the log, `on_stop(key, why)` for a job that ended early;
+    `notice(line)` tells the user something unexpected.
     """
 
     scorer: Scorer
@@ -53,8 +57,12 @@ class Workplace:
     objectives: tuple[str, ...]
     data: Mapping[str, PairData]
     seed: int
+    environment: Environment | None = None
+    folder: Path | None = None  # where classes of the user's own are looked for
     checkpoint: Path | None = None
     checkpoint_seconds: float = 30.0
     passes: int = 1  # forward passes that one step is split into
     on_step: Callable[[int, int, dict[str, float]], None] = field(default=lambda *_: None)
+    on_record: Callable[[str, dict[str, Any]], None] = field(default=lambda *_: None)
+    on_stop: Callable[[str, dict[str, Any]], None] = field(default=lambda *_: None)
     notice: Callable[[str], None] = field(default=lambda *_: None)

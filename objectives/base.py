@@ -49,13 +49,14 @@ def fingerprint(kind: str, **settings: Any) -> str:
 
 
 def checked_scores(
-    objective: Objective, completions: Completions, numbers: Sequence[int] | None = None
+    objective: Objective, completions: Completions, numbers: Sequence[int] | None = None, *, finite: bool = True
 ) -> Float[np.ndarray, " n"]:
     """The scores of one objective, as float64, refused unless there is one finite number per completion.
 
     `numbers` says which completions these are in the caller's list, for the error text; by default 0, 1, 2, ...
     The text itself is never quoted: prompts are not logged. Raises ObjectiveError, naming the objective, if it raises,
     or returns the wrong length, something that is no number, NaN or infinity; a UserError it raises passes as it is.
+    Without `finite`, NaN and infinity pass: whoever asks so looks at them.
 
     >>> class Constant:
     ...     name, fingerprint = "constant", "v1"
@@ -77,7 +78,7 @@ def checked_scores(
             f"expected one number per response, shape ({len(completions)},)"
         )
     bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
+    if len(bad) and finite:
         first = int(bad[0]) if numbers is None else numbers[int(bad[0])]
         raise ObjectiveError(
             f"objective {name!r} returned {scores[bad[0]]} for response {first} (counted from 0; {len(bad)} of "

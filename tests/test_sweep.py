@@ -14,6 +14,7 @@ import workers
 from moalign.adapters import Adapter
 from moalign.config import load_config
 from moalign.errors import AdapterError
+from moalign.measuring import plans_of
 from moalign.methods import METHODS, Job
 from moalign.methods.base import Method
 from moalign.preference import Preference
@@ -21,7 +22,7 @@ from moalign.preparation import prepare
 from moalign.progress import Reporter
 from moalign.runs import Run
 from moalign.store import AdapterStore
-from moalign.sweep import plans_of, run_sweep
+from moalign.sweep import run_sweep
 
 STEPS = 8
 

@@ -136,7 +136,7 @@ def test_each_adapter_is_clipped_by_its_own_norm(llama: Any, two: dict[str, Adap
     """torch's own clipping of one adapter's gradient is what clipping in the bank must be equal to."""
     with AdapterBank(llama, two, trainable=True) as bank:
         trainer = GroupTrainer(bank, STEPS, workplace)
-        trainer._gradients([(0, 3), (1, 3)], Pull(bank))
+        trainer.gradients([(0, 3), (1, 3)], Pull(bank))
         expected = []
         for k in range(2):
             alone = [torch.nn.Parameter(parameter[k].detach().clone()) for parameter in bank.parameters()]
@@ -144,7 +144,7 @@ def test_each_adapter_is_clipped_by_its_own_norm(llama: Any, two: dict[str, Adap
                 one.grad = parameter.grad[k].clone()  # type: ignore[index]
             norm = torch.nn.utils.clip_grad_norm_(alone, STEPS.max_gradient_norm)
             expected.append((norm, alone))
-        norms = trainer._clip()
+        norms = trainer.clip()
         for k, (norm, alone) in enumerate(expected):
             assert norms[k] == pytest.approx(norm.item(), rel=1e-5)
             for one, parameter in zip(alone, bank.parameters(), strict=True):

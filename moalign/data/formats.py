@@ -6,6 +6,8 @@
     implicit prompt  {"chosen": [user, assistant], "rejected": [user, assistant]}; the shared beginning is the prompt
     prompt-only      {"prompt": "Hi"}
     scored           {"prompt": "Hi", "response": "Hello.", "scores": {"warm": 4, "brief": 5}}, or one numeric column
+    completion       {"prompt": "Hi", "completion": "Hello."}, plain or conversational
+    messages         {"messages": [user, ..., assistant]}; the last answer is the completion, all before it the prompt
 
 A response is always handed on as text. A field that is null counts as absent, as in a data set with mixed columns.
 """
@@ -85,6 +87,30 @@ def parse_scored(values: dict[str, Any], column: str | None = None) -> tuple[Pro
     if not scores:
         raise RowError("'scores' holds no score")
     return prompt, response, scores
+
+
+def parse_completion(values: dict[str, Any]) -> tuple[Prompt, str]:
+    """Prompt and answer of a row to be imitated: `prompt` and `completion` (or `response`), or `messages`.
+
+    Of a conversation the last answer alone is learnt; the assistant's earlier ones are part of its prompt. (TRL learns
+    those as well, unless its data are split beforehand.) Raises RowError if a field is missing, empty or of the wrong
+    type, or if the conversation does not end in one message of the assistant.
+
+    >>> parse_completion({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]})
+    ([{'role': 'user', 'content': 'Hi'}], 'Hello.')
+    """
+    field = next((name for name in ("completion", "response") if values.get(name) is not None), None)
+    if field is not None:
+        return _prompt(_field(values, "prompt")), _response(values[field], field)
+    if values.get("messages") is None:
+        wanted = "messages" if values.get("prompt") is None else "completion"
+        raise RowError(_missing(wanted, values) + "; expected prompt and completion, or messages")
+    messages = _messages(values["messages"], "messages")
+    if messages[-1]["role"] != "assistant":
+        raise RowError(f"'messages' ends in a message of {messages[-1]['role']}; expected the assistant's answer last")
+    if len(messages) == 1:
+        raise RowError("'messages' holds an answer alone; expected what it answers before it")
+    return _prompt(messages[:-1]), _text(messages[-1]["content"], "messages")
 
 
 def _extract_prompt(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from moalign.batches import PreferencePairs, Prompt
-from moalign.data.formats import RowError, parse_pair, parse_prompt, parse_scored
+from moalign.batches import Completions, PreferencePairs, Prompt
+from moalign.data.formats import RowError, parse_completion, parse_pair, parse_prompt, parse_scored
 from moalign.data.sources import Row, read_rows
 from moalign.errors import DataError, unknown
 from moalign.files import atomic_write_text
@@ -46,6 +46,13 @@ class LoadedScored(NamedTuple):
     skipped: int
 
 
+class LoadedCompletions(NamedTuple):
+    """Completions, and how many bad rows were set aside."""
+
+    completions: Completions
+    skipped: int
+
+
 def load_pairs(
     source: str, *, base: Path | None = None, limit: int | None = None, quarantine: Path | None = None
 ) -> LoadedPairs:
@@ -74,6 +81,24 @@ def load_prompts(
     Errors as `load_pairs` has them; the bad rows set aside are as many as the lines of the quarantine file.
     """
     return _collect(source, base, limit, quarantine, parse_prompt)[0]
+
+
+def load_completions(
+    source: str, *, base: Path | None = None, limit: int | None = None, quarantine: Path | None = None
+) -> LoadedCompletions:
+    """The prompts of a source with the answers to imitate, in its order: prompt-completion rows or conversations.
+
+    Errors as `load_pairs` has them.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.jsonl").write_text('{"prompt": "Hi", "completion": "Hello."}')
+    ...     load_completions("a.jsonl", base=Path(folder)).completions.responses
+    ['Hello.']
+    """
+    rows, _, skipped = _collect(source, base, limit, quarantine, parse_completion)
+    prompts, responses = map(list, zip(*rows, strict=True))
+    return LoadedCompletions(Completions(prompts, responses), skipped)
 
 
 def load_scored(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -21,7 +21,8 @@ class Train(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """A method's settings, as a pydantic model, and its training function."""
+    """A method's settings, as a pydantic model, its training function, and whether it needs pairs or prompts."""
 
     Settings: type[BaseModel]
     train: Train
+    learns_from: Literal["pairs", "prompts"] = "pairs"

@@ -5,6 +5,7 @@ the data (the reference twice, the margin model once), so that one forward and o
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,8 +36,15 @@ class ModpoSettings(BaseModel):
     max_gradient_norm: PositiveFloat = 1.0  # of each adapter by itself
     grad_renorm: bool = False  # multiply the loss by w_k: the same optimum, without gradients of size 1/w_k
     standardise_margins: bool = False  # divide each margin by its deviation over the data: weights without units
+    reference: Literal["base"] | dict[str, float] = "base"  # or a soup: PEFT folder -> weight (SALSA)
+    start: str | None = None  # a PEFT folder; otherwise the first of a soup, or a fresh adapter
     warm_start: bool = False  # begin between the corners, at their soup, and take `warm_share` of the steps
     warm_share: float = Field(default=0.4, gt=0, le=1)
+
+    @property
+    def oracle_beta(self) -> float | None:
+        """The beta of the optimum that this aims at."""
+        return self.beta
 
     def steps_for(self, pairs: int) -> int:
         """Steps over a data set of so many pairs."""

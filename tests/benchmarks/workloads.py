@@ -16,13 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from moalign.adapters import Adapter
 from moalign.config import SweepConfig, parse_config
+from moalign.measuring import plans_of
 from moalign.methods import METHODS, Job, PairData, Workplace
 from moalign.models import adapter_factory, load_base
 from moalign.planning import Plan, best_group_size, groups_of
 from moalign.preference import Preference
 from moalign.preparation import Prepared, prepare
 from moalign.runs import Run
-from moalign.sweep import plans_of
 
 _WORDS = 4096
 _MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moalign.data.formats import RowError, parse_pair, parse_prompt, parse_scored
+from moalign.data.formats import RowError, parse_completion, parse_pair, parse_prompt, parse_scored
 
 USER, OTHER = {"role": "user", "content": "Hi"}, {"role": "user", "content": "Ho"}
 GOOD, BAD = {"role": "assistant", "content": "Hello."}, {"role": "assistant", "content": "What?"}
@@ -192,3 +192,50 @@ def test_conversations_are_those_of_trl(trl, turns: list[str], answers: list[str
         expected["chosen"][0]["content"],
         expected["rejected"][0]["content"],
     )
+
+
+def test_the_forms_of_a_completion_say_the_same() -> None:
+    """Plain text, explicit messages, a whole conversation, and a field that another data set calls response."""
+    for field in ("completion", "response"):
+        assert parse_completion({"prompt": "Hi", field: "Hello."}) == ("Hi", "Hello.")
+        assert parse_completion({"prompt": [USER], field: [GOOD]}) == ([USER], "Hello.")
+    assert parse_completion({"messages": [USER, GOOD]}) == ([USER], "Hello.")
+    assert parse_completion({"messages": [USER, GOOD], "prompt": "Ho", "completion": None}) == ([USER], "Hello.")
+
+
+def test_of_a_conversation_the_last_answer_is_learnt() -> None:
+    before = [SYSTEM, USER, BAD, OTHER]
+    assert parse_completion({"messages": [*before, {**GOOD, "tool_calls": None}]}) == (before, "Hello.")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"prompt": "Hi"}, "no 'completion' field; found: prompt; expected prompt and completion, or messages"),
+        (
+            {"prompt": "Hi", "completon": "a"},
+            "no 'completion' field; found: prompt, completon; did you mean 'completon'?; expected prompt and "
+            "completion, or messages",
+        ),
+        ({"text": "a"}, "no 'messages' field; found: text; expected prompt and completion, or messages"),
+        ({"completion": "a"}, "no 'prompt' field; found: completion"),
+        ({"prompt": "Hi", "completion": " "}, "'completion' is empty"),
+        (
+            {"prompt": [USER], "completion": [GOOD, OTHER, GOOD]},
+            "'completion' holds messages of assistant, user, assistant after the prompt; expected one of the assistant",
+        ),
+        ({"messages": "Hi"}, "'messages' is text; expected text or a list of messages"),
+        ({"messages": []}, "'messages' is empty"),
+        ({"messages": [GOOD]}, "'messages' holds an answer alone; expected what it answers before it"),
+        ({"messages": [USER]}, "'messages' ends in a message of user; expected the assistant's answer last"),
+        ({"messages": [USER, {**GOOD, "content": ""}]}, "'messages' is empty"),
+        (
+            {"messages": [USER, BAD, GOOD]},
+            "'prompt' ends in an assistant's message; expected the user's (or a tool's) turn last",
+        ),
+    ],
+)
+def test_a_bad_completion_has_its_reason(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        parse_completion(values)
+    assert str(caught.value) == reason

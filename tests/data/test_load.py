@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moalign.data import load_pairs, load_prompts, load_scored
+from moalign.data import load_completions, load_pairs, load_prompts, load_scored
 from moalign.errors import DataError, StorageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -85,6 +85,17 @@ def test_prompts_keep_their_order(tmp_path: Path) -> None:
         load_prompts(_source(tmp_path, {"text": "b"}))
 
 
+def test_completions_keep_their_order_and_set_bad_rows_aside(tmp_path: Path) -> None:
+    rows = [{"prompt": prompt, "completion": prompt.upper()} for prompt in ("b", "a")]
+    source = _source(tmp_path, rows[0], "oh no", rows[1], rows[0])
+    loaded = load_completions(source, quarantine=tmp_path / "q.jsonl")
+    assert (loaded.completions.prompts, loaded.completions.responses) == (["b", "a", "b"], ["B", "A", "B"])
+    assert loaded.skipped == 1
+    assert len(load_completions(source, limit=1).completions) == 1
+    with pytest.raises(DataError, match=r"train\.jsonl:2: not JSON"):
+        load_completions(source)
+
+
 def test_scores_that_a_row_lacks_are_nan(tmp_path: Path) -> None:
     rows = [{"prompt": "Hi", "response": str(i), "scores": scores} for i, scores in enumerate(({"a": 1}, {"b": 2}))]
     scored, skipped = load_scored(_source(tmp_path, *rows))
@@ -111,4 +122,6 @@ def test_real_data_load(tmp_path: Path) -> None:
     assert (len(pairs), skipped) == (1759, 3)
     ratings = load_scored("ratings_just_eval_multi.jsonl.gz", base=SHARED).scored
     assert set(ratings.scores) == {"helpfulness", "clarity", "factuality", "depth", "engagement"}
+    stories = load_completions("sft_fairytale_qa.jsonl.gz", base=SHARED, limit=100).completions
+    assert stories.responses[:2] == ["delightfully cold", "the sun"]
     assert len(load_prompts("pairs_hh_harmless.jsonl.gz", base=SHARED, limit=10)) == 10

@@ -102,6 +102,7 @@ def test_the_tree_names_what_is_there():
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_examples(example: str, at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", [example])
-    namespace = {"__name__": "__main__", "__file__": example}
-    exec(compile((ROOT / "examples" / example).read_text(encoding="utf-8"), example, "exec"), namespace)
+    path = ROOT / "examples" / example
+    namespace = {"__name__": "__main__", "__file__": str(path)}
+    exec(compile(path.read_text(encoding="utf-8"), example, "exec"), namespace)
     assert capsys.readouterr().out.strip()
