@@ -37,10 +37,12 @@ def in_parts(
     work: Callable[[Sequence[Item]], Sequence[Result]],
     size: int,
     notice: Callable[[str], None] = lambda _: None,
+    on_halved: Callable[[int], None] = lambda _: None,
 ) -> list[Result]:
     """`work` on `size` items at a time, in order; a part that does not fit in memory is halved and done again.
 
-    Raises MemoryLimitError when a single item does not fit.
+    `on_halved` is told the new size, for callers that come back with the like. Raises MemoryLimitError when a single
+    item does not fit.
 
     >>> in_parts([1, 2, 3], lambda part: [2 * item for item in part], size=2)
     [2, 4, 6]
@@ -62,5 +64,6 @@ def in_parts(
                 "more memory helps"
             )
         size = len(part) // 2
+        on_halved(size)
         notice(f"out of memory with {len(part)} sequences at once; going on with {size}")
     return found

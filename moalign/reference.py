@@ -40,7 +40,7 @@ def open_reference(run: Run, base: BaseModel) -> ReferencePolicy:
     weights = {path: weight for path, weight in asked.items() if weight}  # what counts 0 changes nothing, to the bit
     if not weights:
         return ReferencePolicy()
-    adapters = {path: _own_copy(run, base, path) for path in weights}
+    adapters = {path: _own_copy(run, base, "reference", path) for path in weights}
     names = [f"{_digest(run, path)}:{weight!r}" for path, weight in weights.items()]
     return ReferencePolicy(AdapterBank(base.model, adapters), tuple(weights.values()), digest(*names))
 
@@ -48,23 +48,27 @@ def open_reference(run: Run, base: BaseModel) -> ReferencePolicy:
 def start_of(run: Run, base: BaseModel) -> tuple[Adapter, str] | None:
     """Where training begins, with its digest: `start`, or the first of a soup; None for a fresh adapter."""
     settings = run.config.method_settings
-    path = settings.start or next(iter(settings.reference if isinstance(settings.reference, Mapping) else ()), None)
-    return None if path is None else (_own_copy(run, base, path), _digest(run, path))
+    setting, path = "start", settings.start
+    if path is None and isinstance(settings.reference, Mapping):
+        setting, path = "reference", next(iter(settings.reference), None)
+    return None if path is None else (_own_copy(run, base, setting, path), _digest(run, path))
 
 
-def _own_copy(run: Run, base: BaseModel, path: str) -> Adapter:
+def _own_copy(run: Run, base: BaseModel, setting: str, path: str) -> Adapter:
     """The adapter of a folder, from the run's own copy of it: a run stays whole when the folder moves."""
     store, key = AdapterStore(run.folder / "reference"), _key(path)
-    if key not in store:
-        if not Path(path).is_dir():
-            raise ConfigError(
-                f"settings: there is no adapter folder {path!r}; expected one that `moalign sft` or PEFT wrote"
-            )
-        store.save(key, read_adapter(Path(path)), {"source": path}, base.name)
+    if key not in store and not Path(path).is_dir():
+        raise ConfigError(
+            f"settings.{setting}: there is no adapter folder {path!r}; expected one that `moalign sft` or PEFT wrote"
+        )
     try:
+        if key not in store:
+            adapter = read_adapter(Path(path))
+            AdapterBank(base.model, {path: adapter}).close()  # a copy that does not fit would outlive its mending
+            store.save(key, adapter, {"source": path}, base.name)
         return store.load(key)
     except AdapterError as error:
-        raise AdapterError(f"reference {path}: {error}") from error
+        raise AdapterError(f"settings.{setting}: {path}: {error}") from error
 
 
 def _key(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -33,6 +33,7 @@ class Environment:
     max_new_tokens: int
     reference: Reference = nullcontext
     notice: Callable[[str], None] = lambda _: None
+    _at_once: dict[str, int] = field(default_factory=dict)  # how many sequences have been found to fit in memory
 
     def parted(self, validation: int, seed: int) -> tuple[list[int], list[int]]:
         """Places of the training and of the validation prompts.
@@ -103,7 +104,9 @@ def roll_out(
             max_new_tokens=environment.max_new_tokens,
         )
 
-    responses = in_parts(work, answer, len(work), environment.notice)
+    known = environment._at_once
+    most = known.get("most", len(work))
+    responses = in_parts(work, answer, most, environment.notice, lambda size: known.update(most=size))
     texts = [text.strip() for text in base.tokenizer.batch_decode(responses, skip_special_tokens=True)]
     rewards = environment.score([environment.prompts[p] for _, p, _ in work], texts)
     shape = (len(keys), len(prompts), completions)

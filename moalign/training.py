@@ -79,7 +79,7 @@ class GroupTrainer:
 
     def run(self, entries: Callable[[int], list[Entry]], loss: Loss) -> None:
         """Take all the steps that are left after the last checkpoint."""
-        start, _ = self.restore()
+        start, _, _ = self.restore()
         for step in range(start, self.optimisation.steps):
             value, _ = self.gradients(entries(step), loss)
             norms = self.clip()
@@ -159,8 +159,11 @@ class GroupTrainer:
             gradient.mul_(factor[:, None, None].to(gradient.device))
         return norms
 
-    def save(self, step: int, state: Mapping[str, Any] | None = None) -> None:
-        """Write the checkpoint of so many steps, if the last one is old enough; `state` is JSON of the method's own."""
+    def save(self, step: int, state: Mapping[str, Any] | None = None, kept: Sequence[Tensor] = ()) -> None:
+        """Write the checkpoint of so many steps, if the last one is old enough.
+
+        `state` (JSON) and `kept` (as many tensors as there are parameters, or none) are the method's own.
+        """
         # After the last step too: the group's adapters are stored one by one, and a kill may fall between two of them.
         due = step == self.optimisation.steps or time.monotonic() - self._saved >= self.workplace.checkpoint_seconds
         if self.workplace.checkpoint is None or not due:
@@ -168,29 +171,30 @@ class GroupTrainer:
         written = json.dumps(state or {}).encode()
         tensors = {"step": torch.tensor(step), "state": torch.frombuffer(bytearray(written), dtype=torch.uint8)}
         for number, parameter in enumerate(self.parameters):
-            moments = self.adam.state[parameter]
             tensors[f"{number}.value"] = parameter.detach()
-            tensors[f"{number}.mean"] = moments["exp_avg"]
-            tensors[f"{number}.square"] = moments["exp_avg_sq"]
-            tensors["updates"] = moments["step"].reshape(())
+            moments = self.adam.state.get(parameter, {})  # none before the first update
+            tensors |= {f"{number}.{name}": tensor for name, tensor in moments.items()}
+            tensors |= {f"{number}.kept": tensor for tensor in kept[number : number + 1]}
         data = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
         atomic_write_bytes(self.workplace.checkpoint, data)
         self._saved = time.monotonic()
 
-    def restore(self) -> tuple[int, dict[str, Any]]:
-        """Take up what was saved last: the number of steps behind it, and the method's own state; 0 and {} if none."""
+    def restore(self) -> tuple[int, dict[str, Any], list[Tensor]]:
+        """Take up what was saved last: the number of steps behind it, the method's own `state` and `kept`."""
         path = self.workplace.checkpoint
         if path is None or not path.is_file():
-            return 0, {}
+            return 0, {}, []
         tensors = safetensors.torch.load(path.read_bytes())
         for number, parameter in enumerate(self.parameters):
             parameter.data.copy_(tensors[f"{number}.value"])
-            self.adam.state[parameter] = {
-                "step": tensors["updates"].clone(),
-                "exp_avg": tensors[f"{number}.mean"].to(parameter.device),
-                "exp_avg_sq": tensors[f"{number}.square"].to(parameter.device),
-            }
-        return int(tensors["step"]), json.loads(tensors["state"].numpy().tobytes())
+            if f"{number}.step" in tensors:
+                self.adam.state[parameter] = {
+                    "step": tensors[f"{number}.step"],
+                    "exp_avg": tensors[f"{number}.exp_avg"].to(parameter.device),
+                    "exp_avg_sq": tensors[f"{number}.exp_avg_sq"].to(parameter.device),
+                }
+        kept = [tensors[f"{number}.kept"] for number in range(len(self.parameters)) if f"{number}.kept" in tensors]
+        return int(tensors["step"]), json.loads(tensors["state"].numpy().tobytes()), kept
 
 
 def _sum(one: Sequence[Tensor], other: Sequence[Tensor]) -> list[Tensor]:

@@ -43,6 +43,15 @@ class OnlineSettings(BaseModel):
     warm_share: float = Field(default=0.4, gt=0, le=1)
 
     @model_validator(mode="after")
+    def _groups_to_compare(self) -> "OnlineSettings":
+        if self.completions == 1 and self.estimator != "reinforce":
+            raise ValueError(
+                f"completions is 1, but estimator {self.estimator!r} compares the completions of a prompt; expected at "
+                "least 2 (4 to 16 are usual), or estimator 'reinforce'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_weighting(self) -> "OnlineSettings":
         kind, settings = self.weighter
         if ":" not in kind:  # a class of the user's own is looked for when its run is known

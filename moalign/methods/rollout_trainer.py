@@ -36,14 +36,16 @@ class RolloutTrainer:
 
     def run(self) -> None:
         """Take all the steps that are left after the last checkpoint."""
-        start, state = self.trainer.restore()
+        start, state, kept = self.trainer.restore()
         for steering, saved in zip(self.steering, state.get("steering", []), strict=False):
             steering.load(saved)
-        self._good = self._values()
+        self._good = [tensor.to(self.bank.model.device) for tensor in kept] or self._values()
         for step in range(start, self.jobs[0].steps):
             if self._going():
                 self._step(step)
-            self.trainer.save(step + 1, {"steering": [each.state() for each in self.steering]})
+            self.trainer.save(step + 1, {"steering": [each.state() for each in self.steering]}, self._good)
+        if (self.settings.kl_budget or self.settings.length_budget) and self._going():
+            self._look_at_the_end(self.jobs[0].steps)
         for job, steering in zip(self.jobs, self.steering, strict=True):
             if steering.stopped:
                 self.workplace.on_stop(job.key, steering.stopped)
@@ -67,11 +69,12 @@ class RolloutTrainer:
             return
         norms = self._clipped(step)
         self._watch(step, drawn, loss)
-        self._apply(step)
+        self._apply(step, before)
         for _ in range(self.settings.updates - 1):
-            self.trainer.gradients(self._entries(drawn, rollouts), loss)
-            self._clipped(step)
-            self._apply(step)
+            if entries := self._entries(drawn, rollouts):
+                self.trainer.gradients(entries, loss)
+                self._clipped(step)
+                self._apply(step, before)
         self._good = before
         numbers = {"loss": value, "gradient_norm": float(norms[drawn].nanmean())}
         self.workplace.on_step(step + 1, self.jobs[0].steps, numbers)
@@ -177,8 +180,8 @@ class RolloutTrainer:
                 self._stop(step, number, "its loss is no longer finite; a lower learning_rate helps", self._good)
         return norms
 
-    def _apply(self, step: int) -> None:
-        """One optimiser step; those that have stopped stay exactly where they are."""
+    def _apply(self, step: int, before: Sequence[Tensor]) -> None:
+        """One optimiser step; those that have stopped stay exactly where they are, and infinities are taken back."""
         stopped = [number for number, each in enumerate(self.steering) if each.stopped is not None]
         kept = [parameter[stopped].detach().clone() for parameter in self.trainer.parameters]
         for parameter in self.trainer.parameters:
@@ -188,8 +191,24 @@ class RolloutTrainer:
         with torch.no_grad():
             for parameter, values in zip(self.trainer.parameters, kept, strict=True):
                 parameter[stopped] = values
+        finite = torch.stack(
+            [torch.isfinite(each.detach()).flatten(1).all(1).cpu() for each in self.trainer.parameters]
+        )
+        for number in self._going():
+            if not bool(finite[:, number].all()):
+                self._stop(step, number, "its weights are no longer finite; a lower learning_rate helps", before)
 
     # Guards
+
+    def _look_at_the_end(self, step: int) -> None:
+        """Hold the policies after the last step against the budgets too."""
+        drawn, rollouts = self._going(), self._roll_out(step)
+        loss = self._loss(rollouts)
+        loss.advantages = {policy: torch.zeros(rollouts.rewards.shape[1:3]) for policy in range(len(drawn))}
+        with torch.no_grad():
+            for entry in self._entries(drawn, rollouts):
+                loss([entry])
+        self._watch(step, drawn, loss)
 
     def _stop(self, step: int, number: int, reason: str, kept: Sequence[Tensor] | None = None) -> None:
         """End a preference's training: with the adapter it has, or with that of `kept`."""
