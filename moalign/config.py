@@ -251,6 +251,9 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         found = folder / Path(name).expanduser()
         return str(found.resolve()) + colon + split if found.exists() else value
 
+    def local(value: Any) -> Any:
+        return str((folder / Path(value).expanduser()).resolve()) if isinstance(value, str) else value
+
     values = {"folder": str(folder)} | values
     if "base" in values:
         values["base"] = path(values["base"])
@@ -270,8 +273,9 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         values["data"] = data
     settings = values.get("settings")
     if isinstance(settings, dict):
-        settings = {key: path(item) if key == "start" else item for key, item in settings.items()}
+        # Adapters are folders and no names of a hub; the same path, whether it is there or the run has its copy by now.
+        settings = {key: local(item) if key == "start" else item for key, item in settings.items()}
         if isinstance(settings.get("reference"), dict):
-            settings["reference"] = {path(name): weight for name, weight in settings["reference"].items()}
+            settings["reference"] = {local(name): weight for name, weight in settings["reference"].items()}
         values["settings"] = settings
     return values

@@ -13,6 +13,7 @@ from moalign.bank import AdapterBank
 from moalign.batches import Completions, Prompt
 from moalign.cache import score_cached
 from moalign.config import EvaluationSettings
+from moalign.errors import ObjectiveError
 from moalign.files import digest
 from moalign.frontiers import ParetoPoint, bootstrap_interval, clustered_mean
 from moalign.frontiers.oracle import Answers, log_partition, matched_beta
@@ -97,12 +98,10 @@ class Evaluator:
         responses = [text.strip() for text in self.base.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         prompt = np.repeat(np.arange(len(self.prompts)), samples)
         asked = [self.prompts[int(p)] for p in prompt]
-        scores = score_cached(self.objectives, Completions(asked, responses), self.cache)
-        log_ratio, kl = np.zeros((2, len(ids)))
-        if bank is not None:
-            rows = row.expand(len(groups), -1)
-            found = self.scorer.divergence(self.prompt_ids, groups, self.base.pad_id, bank, rows, self.reference)
-            log_ratio, kl = (values.double().numpy() for values in found)
+        scores = score_cached(self.objectives, Completions(asked, responses), self.cache, finite=False)
+        rows = row.expand(len(groups), -1) if bank is not None else None
+        found = self.scorer.divergence(self.prompt_ids, groups, self.base.pad_id, bank, rows, self.reference)
+        log_ratio, kl = (values.double().numpy() for values in found)
         return Measurement(
             prompt=prompt,
             responses=responses,
@@ -119,8 +118,16 @@ class Evaluator:
         """Summarise a measurement: means over responses, errors and intervals over prompts (the sampling unit).
 
         The oracle is the optimum at `beta`, or, where the method has no beta in the objectives' units, the one of the
-        measured KL.
+        measured KL. Raises ObjectiveError for a score that is not finite.
         """
+        finite = np.isfinite(found.scores)
+        if not finite.all():
+            name = self.objectives.names[int(np.argmin(finite.all(0)))]
+            count = int((~finite).any(1).sum())
+            raise ObjectiveError(
+                f"objective {name!r} gave no finite score to {count} of the {len(finite)} responses of {adapter}; "
+                "expected a finite number for every response, the empty one included"
+            )
         names = self.objectives.names
         mean, error = clustered_mean(found.scores, found.prompt)
         interval = bootstrap_interval(found.scores, found.prompt, np.random.default_rng(self.seed))

@@ -137,13 +137,13 @@ class Scorer:
         prompts: Sequence[list[int]],
         responses: Sequence[Sequence[list[int]]],
         pad: int,
-        bank: AdapterBank,
-        rows: Row,
+        bank: AdapterBank | None,
+        rows: Row | None,
         reference: Reference = nullcontext,
     ) -> tuple[Float[Tensor, " responses"], Float[Tensor, " responses"]]:
         """log pi/pi_ref of each response, and its share of KL(pi || pi_ref), in nats per sequence.
 
-        Within `reference()` the model is pi_ref: by default the base itself.
+        Within `reference()` the model is pi_ref: by default the base itself. Without a bank pi is the base.
 
         Both estimate the KL without bias when the responses are drawn from pi. The second sums the exact divergence of
         every next-token distribution along the response, sum_t KL(pi(.|x,y_<t) || pi_ref(.|x,y_<t)): the first one's
@@ -154,7 +154,7 @@ class Scorer:
             tokens = tokens.to(self.model.device)
             with reference():
                 theirs, matrix = self._features(tokens)
-            with bank.rows(mine):
+            with bank.rows(mine) if bank is not None else nullcontext():
                 policy, adapted = self._features(tokens)
             parts = torch.zeros(2, tokens.responses, device=policy.device)
             for own, other, target, owner in _pieces(policy, theirs, tokens.target, tokens.owner):

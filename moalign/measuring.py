@@ -9,6 +9,7 @@ import torch
 from moalign.bank import AdapterBank
 from moalign.claims import claim
 from moalign.enumeration import read_world
+from moalign.errors import ObjectiveError
 from moalign.evaluation import Evaluator, Measurement, ranking_accuracy
 from moalign.files import write_json
 from moalign.planning import Plan, waves_of
@@ -71,10 +72,14 @@ class Measurer:
             found = evaluator.measure(bank, {plan.key: bank.mixture({plan.key: 1.0}) for plan in left})
             for plan in left:
                 self._write_accuracy(plan.key, bank)
-        front = self.run.front()
+        front, refused = self.run.front(), None
         for plan in left:
             beta = self.run.config.method_settings.oracle_beta
-            point = evaluator.point(plan.key, self.run.config.method, plan.preference, found[plan.key], beta)
+            try:
+                point = evaluator.point(plan.key, self.run.config.method, plan.preference, found[plan.key], beta)
+            except ObjectiveError as error:  # of this adapter's texts: the others land first
+                refused = refused or error
+                continue
             self.run.write_samples(plan.key, evaluator.sample_rows(found[plan.key]))
             self.run.add_point(point)
             status = front.add(point)
@@ -82,6 +87,8 @@ class Measurer:
             self.run.log("point", **point.as_dict(), status=status.name, hypervolume=volume)
             self._say_truncated(found[plan.key])
             self.reporter.landed(point, status, volume, len(front), self.total)
+        if refused is not None:
+            raise refused
 
     def _say_truncated(self, found: Measurement) -> None:
         share = float(found.truncated.mean())
@@ -122,6 +129,7 @@ class Measurer:
             both = list(zip(pairs.chosen, pairs.rejected, strict=True))
             own = np.asarray(self.prepared.scorer.batched(pairs.prompt, both, pad, bank=bank, rows=rows)).reshape(-1, 2)
             reference = self.prepared.reference([*pairs.prompt, *pairs.prompt], [*pairs.chosen, *pairs.rejected])
-            ratio = own - reference.reshape(2, -1).T if bank is not None else np.zeros_like(own)
+            plain = bank is None and not self.prepared.reference_policy.digest  # equal, and not only nearly so
+            ratio = np.zeros_like(own) if plain else own - reference.reshape(2, -1).T
             found[name] = {"likelihood": ranking_accuracy(*own.T), "reward": ranking_accuracy(*ratio.T)}
         write_json(self.run.folder / "accuracy" / f"{key}.json", found)

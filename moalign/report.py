@@ -70,7 +70,7 @@ def _facts(run: Run) -> dict[str, str]:
     return {
         "base model": Path(config.base).name or config.base,
         "method": config.method,
-        "beta": f"{settings.beta:g}",
+        **settings.facts,
         "adapter": f"LoRA, rank {config.adapter.rank}, alpha {config.adapter.alpha:g}",
         "evaluation": f"{config.evaluation.samples} responses to each of at most {config.evaluation.prompts} prompts",
         "seed": str(config.seed),

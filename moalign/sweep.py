@@ -6,7 +6,7 @@ training goes on from its last checkpoint. Any number of workers may share the f
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,16 @@ class _Sweep:
             checkpoint=checkpoint,
             checkpoint_seconds=self.run.config.checkpoint_seconds,
             on_step=on_step,
-            on_record=lambda kind, values: self.run.log(kind, **values),
+            on_record=self._log_record,
             on_stop=on_stop,
             notice=self.reporter.notice,
         )
+
+    def _log_record(self, kind: str, values: dict[str, Any]) -> None:
+        self.run.log(kind, **values)
+        numbers = {f"{values['adapter']}/{name}": value for name, value in _numbers(values)}
+        for tracker in self.trackers:
+            tracker.log(values["step"], numbers)
 
     def _data(self, primaries: Iterable[str]) -> dict[str, PairData]:
         wanted = sorted(set(primaries)) if self.method.learns_from == "pairs" else []
@@ -210,3 +216,12 @@ class _Sweep:
 def _name(group: Sequence[Plan]) -> str:
     """A group's name on disk: its one key, or a digest of all."""
     return group[0].key if len(group) == 1 else f"group-{digest(*(plan.key for plan in group))[:12]}"
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """What of a record can be drawn: its numbers, those of mappings by their path."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "step":
+            yield f"{prefix}{name}", float(value)

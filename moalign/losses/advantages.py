@@ -65,10 +65,8 @@ def advantage_parts(
     Rewards are in the objectives' own units; weights may be negative; the baseline is read by reinforce alone.
     Edge cases: no variance in a group (range up to 1e-9 of the largest magnitude, of the terms for s) gives 0, and is
     never divided by an epsilon. NaN or infinite: not finite for that group (reinforce: that sequence), whatever the
-    weight; the others are as if it were absent. reinforce alone takes g = 1; one sequence without a baseline is
-    compared with 0, or gives 0 under normalize_then_sum. A weight of 0 leaves the part as it is. float64 inside.
-
-    Raises: ValueError for a group of one, unless the estimator is reinforce.
+    weight; the others are as if it were absent. Without a baseline, one sequence alone is compared with 0, or gives 0
+    under normalize_then_sum. A weight of 0 leaves the part as it is. ValueError: a group of one, but for reinforce.
 
     >>> two = torch.tensor([[[1.0, 0.0], [0.0, 4.0]]])
     >>> advantage_parts(two, torch.tensor([0.5, 0.5]), "rloo", "sum_then_normalize").tolist()
@@ -134,7 +132,9 @@ def whitening(parts: Float[Tensor, "p g m"], weights: Float[Tensor, " m"]) -> Fl
     4.898979485566356
     """
     parts, weights = parts.double(), weights.double()
-    return _batch_deviation((parts @ weights).flatten(), (parts.abs() @ weights.abs()).flatten())
+    values, size = parts @ weights, parts.abs() @ weights.abs()
+    known = values.isfinite()
+    return _deviation(values[known][None, :, None], size[known][None, :, None])[0, 0, 0]
 
 
 def _past(rewards: Float[Tensor, "p g m"], aggregation: Aggregation, baseline: Baseline) -> Float[Tensor, "p g m"]:
@@ -148,27 +148,20 @@ def _past(rewards: Float[Tensor, "p g m"], aggregation: Aggregation, baseline: B
 
 def _beside_the_batch(rewards: Float[Tensor, "p g m"], aggregation: Aggregation) -> Float[Tensor, "p g m"]:
     """REINFORCE of a first batch: only the batch itself is there to compare with."""
-    known = rewards.isfinite()
-    kept = rewards.where(known, 0.0)
-    total, count = kept.sum((0, 1)), known.sum((0, 1))
+    known = rewards.isfinite().all(-1)  # a sequence that lacks one score is out for all, as it is in the update
+    kept = rewards.where(known[..., None], 0.0)
+    total, count = kept.sum((0, 1)), known.sum()
     if aggregation == "sum_then_normalize":
         return rewards - (total - kept) / (count - 1).clamp(min=1)
-    columns = rewards.flatten(0, 1).unbind(1)
-    deviation = torch.stack([_batch_deviation(column, column.abs()) for column in columns])
-    return (rewards - total / count.clamp(min=1)) / deviation
+    batch = rewards[known][None]
+    return (rewards - total / count.clamp(min=1)) / _deviation(batch, batch.abs())
 
 
 def _deviation(values: Float[Tensor, "p g c"], size: Float[Tensor, "p g c"]) -> Float[Tensor, "p 1 c"]:
     """Sample standard deviation over dimension 1; infinity where the range is rounding error of terms of this size."""
     p, g, c = values.shape
-    if g < 2:
+    if g < 2 or p == 0:
         return values.new_full((p, 1, c), torch.inf)
     spread, largest = values.amax(1, True) - values.amin(1, True), size.amax(1, True)
     # An infinite reward makes both infinite; that is no lack of variance.
     return values.std(1, keepdim=True).masked_fill((spread <= _FLAT * largest) & largest.isfinite(), torch.inf)
-
-
-def _batch_deviation(values: Float[Tensor, " n"], size: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """`_deviation` over what is finite in a whole batch."""
-    known = values.isfinite()
-    return _deviation(values[known][None, :, None], size[known][None, :, None])[0, 0, 0]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from moalign.adapters import Adapter
@@ -36,10 +36,15 @@ class ModpoSettings(BaseModel):
     max_gradient_norm: PositiveFloat = 1.0  # of each adapter by itself
     grad_renorm: bool = False  # multiply the loss by w_k: the same optimum, without gradients of size 1/w_k
     standardise_margins: bool = False  # divide each margin by its deviation over the data: weights without units
-    reference: Literal["base"] | dict[str, float] = "base"  # or a soup: PEFT folder -> weight (SALSA)
+    reference: Literal["base"] | dict[str, FiniteFloat] = "base"  # or a soup: PEFT folder -> weight (SALSA)
     start: str | None = None  # a PEFT folder; otherwise the first of a soup, or a fresh adapter
     warm_start: bool = False  # begin between the corners, at their soup, and take `warm_share` of the steps
     warm_share: float = Field(default=0.4, gt=0, le=1)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a report says of the method, beside its name."""
+        return {"beta": f"{self.beta:g}"}
 
     @property
     def oracle_beta(self) -> float | None:

@@ -3,7 +3,16 @@
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from moalign.errors import ConfigError
 from moalign.losses import Aggregation, Estimator
@@ -18,7 +27,7 @@ class OnlineSettings(BaseModel):
     estimator: Estimator = "grpo"
     aggregation: Aggregation = "normalize_then_sum"
     weighting: str | dict[str, Any] = "fixed"  # hypervolume, gradient, package.module:Class; {type: ..., its settings}
-    reference: Literal["base"] | dict[str, float] = "base"  # or a soup: PEFT folder -> weight (SALSA)
+    reference: Literal["base"] | dict[str, FiniteFloat] = "base"  # or a soup: PEFT folder -> weight (SALSA)
     start: str | None = None  # a PEFT folder; otherwise the first of a soup, or a fresh adapter
     kl: Literal["k1", "k2", "k3"] = "k1"  # k1 has the true gradient; k2 and k3 are the usual losses per token
     beta: NonNegativeFloat = 0.1  # strength of the KL penalty against the (normalised) advantage
@@ -70,6 +79,15 @@ class OnlineSettings(BaseModel):
     def steps_for(self, _prompts: int) -> int:
         """Steps do not depend on how many prompts there are."""
         return self.steps
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a report says of the method, beside its name."""
+        return {
+            "beta": f"{self.beta:g}, {self.kl}",
+            "estimator": f"{self.estimator}, {self.aggregation.replace('_', ' ')}",
+            "weighting": self.weighter[0],
+        }
 
     @property
     def oracle_beta(self) -> float | None:

@@ -43,6 +43,13 @@ def nan(completions: Any) -> list[float]:
     return [float("nan") if "later" in text else 0.0 for text in completions.responses]
 
 
+def loud(completions: Any) -> list[float]:
+    """Thanks upon thanks; at three of them, which nobody says before he has learnt to, it fails, on q0 to q2 alone."""
+    counts = [text.split().count("thanks") for text in completions.responses]
+    failing = [count > 2 and prompt < "q3" for count, prompt in zip(counts, completions.prompts, strict=True)]
+    return [float("nan") if fails else float(count) for count, fails in zip(counts, failing, strict=True)]
+
+
 def too_few(completions: Any) -> list[float]:
     """An objective that loses a text."""
     return [0.0] * (len(completions) - 1)

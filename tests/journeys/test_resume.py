@@ -1,16 +1,13 @@
 """kill -9 at ten random moments, the same command again each time: the run that nobody disturbed."""
 
-import contextlib
 import json
-import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import tiny_world
-import workers
+from kills import finish, state, stopped_after
 
 from moalign.adapters import WEIGHTS_FILE
 from moalign.runs import Run
@@ -22,42 +19,6 @@ SETTINGS = {
     "settings": {"beta": 0.5, "steps": STEPS, "batch_size": 8, "learning_rate": 0.01},
     "evaluation": {"prompts": 6, "samples": 4, "max_new_tokens": 5},
 }
-
-
-def state(folder: Path) -> set[tuple[str, int, int]]:
-    """What is in a folder, as names, times and sizes: it changes with every file that is written or removed."""
-    found = set()
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = os.path.join(parent, name)
-            with contextlib.suppress(FileNotFoundError):
-                status = os.stat(path)
-                found.add((path, status.st_mtime_ns, status.st_size))
-    return found
-
-
-def stopped_after(
-    changes: int, arguments: list[str], folder: Path, log: Path, how: signal.Signals = signal.SIGKILL
-) -> int | None:
-    """Run the command until the folder has changed so many times, then send it a signal; how it ended."""
-    process = workers.start(arguments, log)
-    seen, deadline = state(folder), time.monotonic() + 150
-    while changes > 0 and process.is_alive():
-        assert time.monotonic() < deadline, log.read_text()
-        now = state(folder)
-        if now != seen:
-            seen, changes = now, changes - 1
-        time.sleep(0.002)
-    assert process.pid is not None
-    os.kill(process.pid, how)
-    process.join()
-    return process.exitcode
-
-
-def finish(arguments: list[str], log: Path) -> None:
-    process = workers.start(arguments, log)
-    process.join(150)
-    assert process.exitcode == 0, log.read_text()
 
 
 @pytest.fixture(scope="module")

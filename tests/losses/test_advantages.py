@@ -188,16 +188,14 @@ def test_without_variance_there_is_no_advantage(estimator, aggregation, value):
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_a_flat_group_is_masked_and_the_others_are_not(aggregation):
     """GRPO: a group whose s is constant gives 0, though its objectives differ: they cancel, up to rounding."""
-    rewards = drawn(2, 3, 2)
-    rewards[0, :, 0] = torch.tensor([0.1, 0.2, 0.3])
-    rewards[0, :, 1] = -rewards[0, :, 0] * 0.3 / 0.7
-    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
-    assert (rewards[0] @ weights).unique().numel() > 1
-    found = advantages(rewards, weights, "grpo", aggregation)
+    rewards = drawn(2, 3, 3)
+    rewards[0, :, 0] = -(rewards[0, :, 1] * 0.5 + rewards[0, :, 2] * 0.3) / 0.2
+    assert (rewards[0] @ WEIGHTS).unique().numel() > 1
+    found = advantages(rewards, WEIGHTS, "grpo", aggregation)
     assert (found[1] != 0).all()
     if aggregation == "sum_then_normalize":
         assert found[0].tolist() == [0.0, 0.0, 0.0]
-        torch.testing.assert_close(found[1:], advantages(rewards[1:], weights, "grpo", aggregation))
+        torch.testing.assert_close(found[1:], advantages(rewards[1:], WEIGHTS, "grpo", aggregation))
 
 
 def test_objectives_that_cancel_are_not_whitened_into_noise():
@@ -242,7 +240,7 @@ def test_a_group_of_one_is_refused(estimator):
 
 
 def test_the_smallest_batches_and_single_precision():
-    """One sequence is compared with 0, and has no deviation; no prompts give nothing; float32 is computed in float64."""
+    """One sequence is compared with 0, and has no deviation; no prompts give nothing; inside it is float64."""
     one = drawn(1, 1)
     torch.testing.assert_close(advantages(one, WEIGHTS, "reinforce", "sum_then_normalize"), one @ WEIGHTS)
     assert advantages(one, WEIGHTS, "reinforce", "normalize_then_sum").tolist() == [[0.0]]

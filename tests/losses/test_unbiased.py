@@ -1,8 +1,8 @@
 """The expected gradient of every estimator, by enumeration of all samples, against the true gradient by autograd.
 
 A world is a tabular softmax policy: `blocks` are the sizes of its next-token distributions, and an answer is the list
-of its tokens' numbers in them. In LONG, 2 opens the second block: the answers a, b, cd and ce have 1, 1, 2, 2 tokens.
-The expectation over every batch of g answers per prompt is a finite sum, so nothing here is statistical.
+of its tokens' numbers in them. In LONG the answers a, b, cd and ce have 1, 1, 2 and 2 tokens. Nothing is statistical:
+the expectation over every batch of g answers per prompt is a finite sum.
 """
 
 import itertools
@@ -24,9 +24,6 @@ from moalign.losses import (
 )
 
 CAP = 5.0  # Dr. GRPO's length constant
-WEIGHTS = torch.tensor([0.3, 0.7], dtype=torch.float64)
-ONE = torch.ones(1, dtype=torch.float64)
-ANSWERS = [[0], [1], [2, 3], [2, 4]]
 
 
 def table(rows):
@@ -57,12 +54,22 @@ class World:
         return gradient(torch.stack(values).mean(), theta)
 
 
-LONG = World((3, 2), [ANSWERS], [table([[0.2, 1.0], [1.5, -0.4], [0.9, 0.8], [-1.0, 2.5]])], WEIGHTS)
+ONE = table([1.0])
+SCORES = table([[0.2, 1.0], [1.5, -0.4], [0.9, 0.8], [-1.0, 2.5]])
+LONG = World((3, 2), [[[0], [1], [2, 3], [2, 4]]], [SCORES], table([0.3, 0.7]))
 BINARY = World((3,), [[[0], [1], [2]]], [table([[1.0], [0.0], [0.0]])], ONE)
 
 
 def gradient(value, theta):
     return torch.autograd.grad(value, theta)[0]
+
+
+def same(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def cosine(a, b):
+    return torch.cosine_similarity(a, b, dim=0).item()
 
 
 def batches(world, theta, g):
@@ -80,7 +87,7 @@ def batches(world, theta, g):
 
 
 def climb(world, theta, g, advantages, length):
-    """Minus the expected gradient of the loss at the policy that drew the samples; advantages(flat, owner, rewards)."""
+    """Minus the expected gradient of the loss at the policy that drew the samples."""
     total = torch.zeros((), dtype=torch.float64)
     for chance, flat, logprobs, owner, rewards in batches(world, theta, g):
         given = advantages(logprobs.detach(), flat, owner, rewards).flatten()
@@ -96,10 +103,6 @@ def expected(world, theta, g, estimator, aggregation="sum_then_normalize", basel
 
     rule = LENGTH[estimator]
     return climb(world, theta, g, advantages, CAP if rule == "constant" else rule)
-
-
-def cosine(a, b):
-    return torch.cosine_similarity(a, b, dim=0).item()
 
 
 def two_prompts(world, scale):
@@ -119,27 +122,24 @@ def test_rloo_is_unbiased_and_dr_grpo_short_by_a_known_share(g, seed):
     """
     theta = LONG.theta(seed)
     true = LONG.true(theta)
-    torch.testing.assert_close(expected(LONG, theta, g, "rloo"), true, rtol=0, atol=1e-10)
-    torch.testing.assert_close(expected(LONG, theta, g, "dr_grpo"), (g - 1) / g / CAP * true, rtol=0, atol=1e-10)
+    same(expected(LONG, theta, g, "rloo"), true)
+    same(expected(LONG, theta, g, "dr_grpo"), (g - 1) / g / CAP * true)
 
 
 @pytest.mark.parametrize("g", [1, 2, 3])
 @pytest.mark.parametrize("mean", [[0.0, 0.0], [0.5, -3.0], [100.0, 7.0]])
 def test_reinforce_is_unbiased_under_any_fixed_baseline(g, mean):
     """E[b grad log pi] = 0 for every b that does not look at the sample."""
-    theta = LONG.theta()
-    baseline = Baseline(table(mean), table([1.0, 2.0]))
-    found = expected(LONG, theta, g, "reinforce", baseline=baseline)
-    torch.testing.assert_close(found, LONG.true(theta), rtol=0, atol=1e-10)
+    theta, baseline = LONG.theta(), Baseline(table(mean), table([1.0, 2.0]))
+    same(expected(LONG, theta, g, "reinforce", baseline=baseline), LONG.true(theta))
 
 
 def test_reinforce_of_a_first_batch_is_unbiased():
     """Without a past, each sequence is compared with the others of the batch, of other prompts as well."""
     pair = two_prompts(LONG, 10.0)
-    theta = pair.theta(3)
     for world, g in ((LONG, 1), (LONG, 3), (pair, 1), (pair, 2)):
-        own = theta if world is pair else world.theta(3)
-        torch.testing.assert_close(expected(world, own, g, "reinforce"), world.true(own), rtol=0, atol=1e-10)
+        theta = world.theta(3)
+        same(expected(world, theta, g, "reinforce"), world.true(theta))
 
 
 def pull(p, g):
@@ -159,8 +159,7 @@ def test_grpo_on_one_prompt_of_two_values(g, low, high):
     for seed in range(3):
         theta = world.theta(seed)
         p = world.answer_logprobs(theta).exp()[0].item()
-        found = expected(world, theta, g, "grpo")
-        torch.testing.assert_close(found, pull(p, g) * BINARY.true(theta), rtol=0, atol=1e-10)
+        same(expected(world, theta, g, "grpo"), pull(p, g) * BINARY.true(theta))
 
 
 def test_grpo_counts_rare_successes_more_from_four_samples_on():
@@ -174,11 +173,11 @@ def test_grpo_counts_rare_successes_more_from_four_samples_on():
 def test_grpo_weighs_prompts_alike_whatever_is_at_stake():
     """Two prompts, one worth ten times the other: the truth is ten times as steep there, GRPO exactly as steep."""
     pair = two_prompts(BINARY, 10.0)
-    same = pair.theta().detach()[:3].repeat(2).requires_grad_(True)
-    true, found, mean_only = pair.true(same), expected(pair, same, 2, "grpo"), expected(pair, same, 2, "rloo")
-    torch.testing.assert_close(true[3:], 10 * true[:3])
-    torch.testing.assert_close(found[3:], found[:3])
-    torch.testing.assert_close(mean_only, true, rtol=0, atol=1e-10)
+    theta = pair.theta().detach()[:3].repeat(2).requires_grad_(True)
+    true, found = pair.true(theta), expected(pair, theta, 2, "grpo")
+    same(true[3:], 10 * true[:3])
+    same(found[3:], found[:3])
+    same(expected(pair, theta, 2, "rloo"), true)
     assert cosine(found, true) == pytest.approx(11 / math.sqrt(2 * 101))  # (1, 10) against (1, 1): 0.774
 
 
@@ -189,11 +188,10 @@ def test_grpo_of_two_samples_climbs_the_chance_to_win():
     """
     world = replace(BINARY, rewards=[table([[10.0], [1.0], [0.0]])])
     theta = world.theta(1)
-    chances = world.answer_logprobs(theta).exp()
-    reward = world.rewards[0][:, 0]
+    chances, reward = world.answer_logprobs(theta).exp(), world.rewards[0][:, 0]
     wins = torch.sign(reward[:, None] - reward) @ chances.detach()
     found = expected(world, theta, 2, "grpo")
-    torch.testing.assert_close(found, gradient(chances @ wins, theta) / math.sqrt(2), rtol=0, atol=1e-10)
+    same(found, gradient(chances @ wins, theta) / math.sqrt(2))
     assert cosine(found, world.true(theta)) < 0.99
 
 
@@ -206,18 +204,15 @@ def test_the_mean_over_tokens_turns_the_direction():
     world = replace(LONG, rewards=[table([[1.0], [0.0], [1.0], [0.0]])], weights=ONE)
     theta = torch.zeros(5, dtype=torch.float64, requires_grad=True)
     true = world.true(theta) / math.sqrt(2)
-    torch.testing.assert_close(expected(world, theta, 2, "grpo"), true * table([1, 1, 1, 0.5, 0.5]), rtol=0, atol=1e-10)
-
-    def grpo(_logprobs, _flat, _owner, rewards):
-        return advantage_parts(rewards, ONE, "grpo", "sum_then_normalize")
-
-    torch.testing.assert_close(climb(world, theta, 2, grpo, "sum"), true, rtol=0, atol=1e-10)
+    same(expected(world, theta, 2, "grpo"), true * table([1, 1, 1, 0.5, 0.5]))
+    summed = climb(world, theta, 2, lambda *batch: advantage_parts(batch[-1], ONE, "grpo", "sum_then_normalize"), "sum")
+    same(summed, true)
     theta, reward = world.theta(5), world.rewards[0][:, 0]
     logprobs = world.answer_logprobs(theta)
     chances, lengths = logprobs.exp().detach(), table([1, 1, 2, 2])
     d = chances * (reward - chances @ reward) / math.sqrt(2)
     found = expected(world, theta, 2, "grpo")
-    torch.testing.assert_close(found, gradient((d / lengths) @ logprobs, theta), rtol=0, atol=1e-10)
+    same(found, gradient((d / lengths) @ logprobs, theta))
     assert cosine(found, world.true(theta)) < 0.99
 
 
@@ -239,12 +234,11 @@ def test_normalising_first_is_biased(estimator):
 def test_whitening_couples_prompts():
     """One objective of two values, where GRPO's direction is exact on each prompt; its length depends on the neighbour.
 
-    On one prompt whitening repeats the division. With two prompts the batch has one deviation: a group is enlarged
-    where the other one is flat, so that a prompt's expected gradient depends on how varied its neighbour is.
+    On one prompt whitening repeats the division. On two, a group is enlarged where the neighbour's is flat.
     """
     theta = BINARY.theta()
     alone = expected(BINARY, theta, 2, "grpo", "normalize_then_sum")
-    torch.testing.assert_close(alone, expected(BINARY, theta, 2, "grpo"), rtol=0, atol=1e-10)
+    same(alone, expected(BINARY, theta, 2, "grpo"))
     pair = two_prompts(BINARY, 10.0)
     steep = []
     for neighbour in ([0.0, 0.0, 0.0], [-6.0, 0.0, 0.0]):  # the second almost never succeeds: its groups are flat
@@ -271,9 +265,9 @@ def test_k1_as_a_reward_is_exact(g):
 
     true = gradient(divergence(theta, reference), theta)
     assert true.norm() > 0.1
-    torch.testing.assert_close(climb(LONG, theta, g, advantages, "sum"), -true, rtol=0, atol=1e-10)
+    same(climb(LONG, theta, g, advantages, "sum"), -true)
     naive = sum(chance * logprobs.sum() for chance, _, logprobs, _, _ in batches(LONG, theta, 1))
-    torch.testing.assert_close(gradient(naive, theta), torch.zeros(5).double(), rtol=0, atol=1e-10)
+    same(gradient(naive, theta), torch.zeros(5).double())
 
 
 def slope(theta, reference, kind):
@@ -296,12 +290,10 @@ def test_what_k2_and_k3_leave_out_of_longer_answers():
     tokens, other = LONG.tokens(theta), LONG.tokens(reference).detach()
     second = (tokens[3:].exp() * (tokens - other)[3:]).sum().detach()
     missing = gradient(tokens[2].exp().detach() * tokens[2] * second, theta)
-    found = slope(theta, reference, "k2")[0]
-    torch.testing.assert_close(found + missing, true, rtol=0, atol=1e-10)
-    torch.testing.assert_close(missing[3:], torch.zeros(2).double())
+    same(slope(theta, reference, "k2")[0] + missing, true)
+    assert not missing[3:].any()
     assert missing.norm() > 0.01 * true.norm()
     pi, ref = tokens.exp().detach(), other.exp()
-    expected_slope = torch.cat([pi[:3] - ref[:3], pi[2] * (pi[3:] - ref[3:])])
     found, value = slope(theta, reference, "k3")
-    torch.testing.assert_close(found, expected_slope, rtol=0, atol=1e-10)
+    same(found, torch.cat([pi[:3] - ref[:3], pi[2] * (pi[3:] - ref[3:])]))
     assert value == pytest.approx(divergence(theta, reference).item(), abs=1e-12)
