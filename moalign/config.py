@@ -223,7 +223,9 @@ def parse_config(values: dict[str, Any], where: str = "config") -> SweepConfig:
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """One line for the first mistake; an unknown key is answered with its near name."""
     first = error.errors()[0]
-    location = ".".join(str(part) for part in first["loc"] if part != SampleSettings.__name__)
+    # Of the branches of a union that all failed, the one that came furthest is the one that was meant.
+    first = max((e for e in error.errors() if e["loc"][:1] == first["loc"][:1]), key=lambda e: len(e["loc"]))
+    location = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
     if first["type"] == "extra_forbidden":
         *parents, key = (part for part in first["loc"] if part != SampleSettings.__name__)
         known = _fields(model, parents)
@@ -231,6 +233,11 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
     message = first["msg"].removeprefix("Value error, ")
     came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
     return f"{prefix}{location}: {message}{came}" if location else message
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether a part of pydantic's location names the branch of a union, and no key."""
+    return part in (SampleSettings.__name__, "str", "finite-float") or any(c in str(part) for c in "[{")
 
 
 def _fields(model: type[BaseModel], parents: list[Any]) -> list[str]:

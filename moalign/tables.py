@@ -51,11 +51,15 @@ def _points(summary: dict[str, Any]) -> Table:
         table.add_row(
             escape(_weights(point["preference"])) if trained else "base",
             *(_value(point["values"][name], point["standard_errors"][name]) for name in summary["objectives"]),
-            f"{point['kl_to_reference']:.2f}",
-            *([f"{oracle:.2f}" if trained else ""] if known else []),
+            _number(point["kl_to_reference"]),
+            *([_number(oracle) if trained else ""] if known else []),
             {True: "yes", False: "no", None: ""}[point["on_front"]],
         )
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _accuracy(summary: dict[str, Any]) -> Table:

@@ -1,9 +1,12 @@
 """Any sequence-classification model as an objective: one of its heads reads prompt and response."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ if TYPE_CHECKING:  # importing transformers takes seconds, which rules need not 
 
 # What a saved model is made of; a README beside it does not change its scores.
 _CONTENTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+_REMEMBERED = 4096  # texts whose logits are kept: those of one batch of rollouts, for the model's other heads
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class RewardModel:
     `separator` and response are joined (the messages of a conversation by blank lines). The empty response is scored
     like any other. Inputs are padded on the right, and read one by one where the model has no padding token, since it
     could not tell padding from text. Raises ObjectiveError if the model cannot be loaded, has no such head, or an input
-    is longer than it reads: nothing is ever cut. The model is loaded when it is first needed.
+    is longer than it reads: nothing is ever cut. The model is loaded when it is first needed; objectives of one model
+    share it, and what one of them has just had it read, the others do not have it read again.
 
     >>> RewardModel("safe", "models/guard", column="toxic", scale=-1.0).name
     'safe'
@@ -57,12 +62,8 @@ class RewardModel:
     @cached_property
     def fingerprint(self) -> str:
         """The model's files (or the commit of a hub name) and every setting but the batch size."""
-        folder = Path(self.model)
-        if folder.is_dir():
-            files = sorted({file for pattern in _CONTENTS for file in folder.glob(pattern)})
-            content = {file.name: file_digest(file) for file in files}
-        else:
-            content = {self.model: str(self._classifier.config._commit_hash)}
+        folder = Path(self.model).is_dir()
+        content = self._files if folder else {self.model: str(self._classifier.config._commit_hash)}
         settings = {"column": self.column, "scale": self.scale, "separator": self.separator}
         return fingerprint("reward_model", content=content, **settings)
 
@@ -70,17 +71,7 @@ class RewardModel:
         """scale * logit for each completion."""
         inputs = [self._ids(*pair) for pair in zip(completions.prompts, completions.responses, strict=True)]
         self._check_lengths(inputs)
-        model, column = self._classifier, self._column
-        size = self.batch_size if model.config.get_text_config().pad_token_id is not None else 1
-        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))  # like lengths together: little padding
-        scores = np.empty(len(inputs), dtype=np.float64)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            ids, mask = self._padded([inputs[i] for i in rows])
-            with torch.inference_mode():
-                logits = model(input_ids=ids, attention_mask=mask).logits
-            scores[rows] = logits[:, column].double().cpu().numpy()
-        return self.scale * scores
+        return self.scale * self._shared.logits(inputs, self.batch_size)[:, self._column]
 
     def _ids(self, prompt: Prompt, response: str) -> list[int]:
         tokenizer = self._tokenizer
@@ -104,41 +95,28 @@ class RewardModel:
                 "use a reward model that reads more"
             )
 
-    def _padded(self, inputs: list[list[int]]) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-        width = max(1, max(map(len, inputs)))
-        pad = self._classifier.config.get_text_config().pad_token_id or 0
-        ids = torch.full((len(inputs), width), pad)
-        mask = torch.zeros_like(ids)
-        for row, tokens in enumerate(inputs):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        return ids.to(self._classifier.device), mask.to(self._classifier.device)
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Digests of a folder's files by name; none for a hub name."""
+        files = sorted({file for pattern in _CONTENTS for file in Path(self.model).glob(pattern)})
+        return {file.name: file_digest(file) for file in files}
 
     @cached_property
+    def _shared(self) -> "_Classifier":
+        # By content, so that a folder with new weights is another model.
+        key = json.dumps(self._files or self.model)
+        found = _LOADED.get(key)
+        if found is None:
+            found = _LOADED[key] = _Classifier(self.name, self.model)
+        return found
+
+    @property
     def _tokenizer(self) -> "PreTrainedTokenizerBase":
-        from transformers import AutoTokenizer
+        return self._shared.tokenizer
 
-        return self._load(AutoTokenizer)
-
-    @cached_property
+    @property
     def _classifier(self) -> "PreTrainedModel":
-        from transformers import AutoModelForSequenceClassification
-
-        model = self._load(AutoModelForSequenceClassification, use_safetensors=True)
-        config = model.config.get_text_config()
-        if config.pad_token_id is None:
-            config.pad_token_id = self._tokenizer.pad_token_id
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return model.to(device).eval().requires_grad_(False)
-
-    def _load(self, factory: Any, **options: Any) -> Any:
-        try:
-            return factory.from_pretrained(self.model, **options)
-        except (OSError, ValueError) as error:
-            raise ObjectiveError(
-                f"objective {self.name!r}: cannot load {self.model!r} ({str(error).splitlines()[0]}); expected a "
-                "folder or hub name with config.json, tokenizer and .safetensors weights (pickled ones are not loaded)"
-            ) from error
+        return self._shared.model
 
     @property
     def _column(self) -> int:
@@ -153,3 +131,58 @@ class RewardModel:
                 f"objective {self.name!r}: column is {self.column}, but {self.model} has {len(labels)} (0 is the first)"
             )
         return self.column
+
+
+class _Classifier:
+    """A loaded model with its tokenizer, and the logits of what it read last."""
+
+    def __init__(self, objective: str, name: str) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        self.tokenizer: PreTrainedTokenizerBase = _load(objective, AutoTokenizer, name)
+        model = _load(objective, AutoModelForSequenceClassification, name, use_safetensors=True)
+        config = model.config.get_text_config()
+        if config.pad_token_id is None:
+            config.pad_token_id = self.tokenizer.pad_token_id
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: PreTrainedModel = model.to(device).eval().requires_grad_(False)
+        self._known: dict[tuple[int, ...], Float[np.ndarray, " h"]] = {}
+
+    def logits(self, inputs: Sequence[list[int]], batch_size: int) -> Float[np.ndarray, "n h"]:
+        """The logits of all heads for each input; each distinct one is read once."""
+        keys = [tuple(ids) for ids in inputs]
+        found = {key: self._known[key] for key in keys if key in self._known}
+        missing = sorted(dict.fromkeys(key for key in keys if key not in found), key=len)  # little padding
+        size = batch_size if self.model.config.get_text_config().pad_token_id is not None else 1
+        for start in range(0, len(missing), size):
+            batch = missing[start : start + size]
+            ids, mask = self._padded(batch)
+            with torch.inference_mode():
+                logits = self.model(input_ids=ids, attention_mask=mask).logits
+            found.update(zip(batch, logits.double().cpu().numpy(), strict=True))
+        self._known = dict(list({**self._known, **found}.items())[-_REMEMBERED:])
+        return np.array([found[key] for key in keys]).reshape(len(keys), len(self.model.config.id2label or {}))
+
+    def _padded(self, inputs: Sequence[tuple[int, ...]]) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+        width = max(1, max(map(len, inputs)))
+        pad = self.model.config.get_text_config().pad_token_id or 0
+        ids = torch.full((len(inputs), width), pad)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(inputs):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+
+def _load(objective: str, factory: Any, name: str, **options: Any) -> Any:
+    try:
+        return factory.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise ObjectiveError(
+            f"objective {objective!r}: cannot load {name!r} ({str(error).splitlines()[0]}); expected a "
+            "folder or hub name with config.json, tokenizer and .safetensors weights (pickled ones are not loaded)"
+        ) from error
+
+
+# Alive as long as an objective holds them.
+_LOADED: WeakValueDictionary[str, _Classifier] = WeakValueDictionary()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from moalign.bank import AdapterBank
 from moalign.losses import LENGTH
+from moalign.methods.guards import collapse, reason_to_stop
 from moalign.methods.online_settings import OnlineSettings
 from moalign.methods.rollout_loss import RolloutLoss
 from moalign.methods.steering import Steering
@@ -44,7 +45,7 @@ class RolloutTrainer:
             if self._going():
                 self._step(step)
             self.trainer.save(step + 1, {"steering": [each.state() for each in self.steering]}, self._good)
-        if (self.settings.kl_budget or self.settings.length_budget) and self._going():
+        if self._going():
             self._look_at_the_end(self.jobs[0].steps)
         for job, steering in zip(self.jobs, self.steering, strict=True):
             if steering.stopped:
@@ -201,7 +202,7 @@ class RolloutTrainer:
     # Guards
 
     def _look_at_the_end(self, step: int) -> None:
-        """Hold the policies after the last step against the budgets too."""
+        """Watch the policies after the last step too: one more batch, from which nothing is learnt."""
         drawn, rollouts = self._going(), self._roll_out(step)
         loss = self._loss(rollouts)
         loss.advantages = {policy: torch.zeros(rollouts.rewards.shape[1:3]) for policy in range(len(drawn))}
@@ -229,7 +230,6 @@ class RolloutTrainer:
 
     def _watch(self, step: int, drawn: Sequence[int], loss: RolloutLoss) -> None:
         """Log what the rollouts show, and hold it against the budgets."""
-        settings = self.settings
         for policy, number in enumerate(drawn):
             steering = self.steering[number]
             if steering.stopped is not None:
@@ -237,19 +237,14 @@ class RolloutTrainer:
             kl, entropy = loss.sampled(policy)
             length = float(loss.rollouts.lengths[policy].mean())
             self._record(step, number, policy, loss, {"kl": kl, "entropy": entropy, "length": length})
+            if (reason := reason_to_stop(self.settings, kl, entropy, length)) is not None:
+                self._stop(step, number, reason, self._good)
+                continue
             steering.entropy = steering.entropy or entropy
-            if entropy < settings.entropy_floor * steering.entropy and not steering.collapsed:
+            warning = collapse(self.settings, entropy, steering.entropy)
+            if warning is not None and not steering.collapsed:
                 steering.collapsed = True
-                self.workplace.notice(
-                    f"{self.jobs[number].key}: entropy has collapsed to {entropy:.3g} nats per token, from "
-                    f"{steering.entropy:.3g}; a higher beta or a lower learning_rate helps"
-                )
-            if settings.kl_budget is not None and kl > settings.kl_budget:
-                reason = f"its KL of {kl:.3g} nats passes the budget of {settings.kl_budget:g}"
-                self._stop(step, number, reason, self._good)
-            elif settings.length_budget is not None and length > settings.length_budget:
-                reason = f"its completions of {length:.4g} tokens pass the budget of {settings.length_budget:g}"
-                self._stop(step, number, reason, self._good)
+                self.workplace.notice(f"{self.jobs[number].key}: {warning}")
 
     def _record(self, step: int, number: int, policy: int, loss: RolloutLoss, numbers: dict[str, Any]) -> None:
         names, rewards = self.workplace.objectives, loss.rollouts.rewards[policy]

@@ -182,13 +182,13 @@ def study(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Run it, in a folder that stays."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--out", type=Path, help="an empty folder for the run and its report (default: a temporary one)")
-    parser.add_argument("--steps", type=int, default=60, help="updates (default 60)")
+    parser.add_argument("--out", type=Path, help="folder for the run and its report (default: a temporary one)")
+    parser.add_argument("--steps", type=int, default=50, help="updates (default 50)")
     parser.add_argument("--prompts", type=int, default=8, help="of a step, with 8 answers each (default 8)")
     parser.add_argument("--tokens", type=int, default=56, help="of an answer, at most (default 56)")
     parser.add_argument("--held-out", type=int, default=96, help="prompts to measure on, 4 answers each (default 96)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="(default 1e-3)")
-    parser.add_argument("--beta", type=float, default=0.05, help="strength of the KL penalty (default 0.05)")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="(default 3e-4)")
+    parser.add_argument("--beta", type=float, default=0.2, help="strength of the KL penalty (default 0.2)")
     parser.add_argument("--reward-steps", type=int, default=90, help="of the reward model (default 90)")
     options = parser.parse_args()
     if options.quick:

@@ -115,6 +115,44 @@ def test_without_a_padding_token_each_is_read_alone(tmp_path: Path, tokenizer: P
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
+def test_heads_of_one_model_share_it_and_what_it_has_read(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three objectives of five texts, two of them alike: one model, four texts read, and each head's own scores."""
+    read = []
+    forward = LlamaForSequenceClassification.forward
+
+    def counted(self, input_ids, **rest):
+        read.append(len(input_ids))
+        return forward(self, input_ids, **rest)
+
+    alone = [
+        RewardModel("r", str(llama), column=head).score(GIVEN) for head in range(3)
+    ]  # each is gone when it is done
+    monkeypatch.setattr(LlamaForSequenceClassification, "forward", counted)
+    given = Completions([*GIVEN.prompts[:4], "Hi"], [*GIVEN.responses[:4], "Hello."])
+    heads = [RewardModel(f"r{head}", str(llama), column=head) for head in range(3)]
+    scores = [objective.score(given) for objective in heads]
+    assert sum(read) == 4
+    assert len({id(objective._classifier) for objective in heads}) == 1
+    for own, shared in zip(alone, scores, strict=True):
+        np.testing.assert_allclose(shared[:4], own[:4], atol=1e-5)
+        assert shared[4] == shared[0]
+
+
+def test_new_weights_in_a_folder_are_another_model(llama: Path, tmp_path: Path) -> None:
+    """The objective made before goes on with the old ones, which its fingerprint names; one made after has the new."""
+    for file in llama.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    before = RewardModel("r", str(tmp_path))
+    old = before.score(GIVEN)
+    model = LlamaForSequenceClassification.from_pretrained(llama)
+    model.score.weight.data *= 2
+    model.save_pretrained(tmp_path)
+    after = RewardModel("r", str(tmp_path))
+    np.testing.assert_allclose(after.score(GIVEN), 2 * old, rtol=1e-5)
+    np.testing.assert_array_equal(before.score(GIVEN), old)
+    assert before.fingerprint != after.fingerprint
+
+
 def test_an_overlong_input_is_refused_and_not_cut(llama: Path) -> None:
     """One token per byte: 2 + 95 are one more than the 96 that it reads."""
     objective = RewardModel("r", str(llama))
