@@ -1,12 +1,12 @@
 """Generating for many rows of the bank in one batch, so that a text depends on its own seed and on nothing else."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from moalign.bank import AdapterBank, Row
 from moalign.errors import BaseModelError, DataError
@@ -27,7 +27,9 @@ class SeededSampling(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Leave only the drawn token possible."""
-        cumulative = torch.softmax(scores.double() / self.temperature, dim=-1).cumsum(-1)
+        scores = scores.float() if self.temperature == 1 else scores.float() / self.temperature
+        # Probabilities in single precision, which is half of the time; their sums need the double one.
+        cumulative = torch.softmax(scores, dim=-1).cumsum(-1, dtype=torch.float64)
         # The last sum may fall short of 1 by rounding; scaling u by it keeps the draw inside.
         wanted = self.uniforms[:, self.step, None].to(scores.device) * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, wanted, right=True).clamp_max(scores.shape[-1] - 1)
@@ -55,7 +57,8 @@ def generate(
 ) -> list[list[int]]:
     """One response per prompt, as token ids up to and including EOS (absent if `max_new_tokens` came first).
 
-    `rows` has one row per prompt; None, or no bank, is the base model. Raises BaseModelError for a prompt that
+    `rows` has one row per prompt; None, or no bank, is the base model. A prompt that stands several times with one row
+    is read once. Raises BaseModelError for a prompt that
     leaves no room in the model's context, and DataError for an empty one.
     """
     longest = max(map(len, prompts))
@@ -78,15 +81,47 @@ def generate(
         pad_token_id=base.pad_id,
     )
     sampling = LogitsProcessorList([SeededSampling(uniforms(seeds, max_new_tokens), temperature)])
-    mixed = bank.rows(rows) if bank is not None and rows is not None else nullcontext()
-    with _without_habits(base.model, config), mixed:
+    cache = _read_once(base, bank, rows, ids, mask)
+    with _without_habits(base.model, config), _mixed(bank, rows):
         out = base.model.generate(  # pyright: ignore[reportCallIssue]
             input_ids=ids.to(base.device),
             attention_mask=mask.to(base.device),
             generation_config=config,
             logits_processor=sampling,
+            past_key_values=cache,
         )
     return [_until_eos(response, base.eos_ids) for response in out[:, longest:].tolist()]
+
+
+def _mixed(bank: AdapterBank | None, rows: Row | None) -> AbstractContextManager[None]:
+    return bank.rows(rows) if bank is not None and rows is not None else nullcontext()
+
+
+def _read_once(
+    base: BaseModel, bank: AdapterBank | None, rows: Row | None, ids: Int[Tensor, "b t"], mask: Int[Tensor, "b t"]
+) -> DynamicCache | None:
+    """Keys and values of all prompts without their last tokens, each (prompt, row) read once; None if nothing is saved.
+
+    The last token is left for `generate`, whose first step is to read what the cache lacks.
+    """
+    seen = [tuple(each) for each in (ids if rows is None else torch.cat([ids, rows.to(torch.float64)], 1)).tolist()]
+    first = {key: place for place, key in reversed(list(enumerate(seen)))}
+    config = base.model.config.get_text_config()
+    # Beyond a window the cache drops what a later step counts on; a prompt of one token leaves nothing to read.
+    windowed = any(getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    if len(first) == len(seen) or windowed or int(mask.sum(1).min()) < 2:
+        return None
+    places = sorted(first.values())
+    own, seen_mask = ids[places, :-1].to(base.device), mask[places, :-1].to(base.device)
+    cache = DynamicCache(config=base.model.config)
+    positions = (seen_mask.cumsum(1) - 1).clamp_min(0)
+    with _mixed(bank, None if rows is None else rows[places]):
+        base.model(
+            input_ids=own, attention_mask=seen_mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+        )
+    number = {place: i for i, place in enumerate(places)}
+    cache.batch_select_indices(torch.tensor([number[first[key]] for key in seen], device=base.device))
+    return cache
 
 
 @contextmanager

@@ -124,7 +124,8 @@ class _Sweep:
         start = self.prepared.start[0] if self.prepared.start else self._fresh(self.run.config.seed)
         if plan.parents:
             parents = [self.run.store.load(key) for key in plan.parents]
-            start = soup(parents, plan.preference.vector(self.run.objectives).tolist(), self.run.config.adapter.rank)
+            wanted, adapter = plan.preference.vector(self.run.objectives).tolist(), self.run.config.adapter
+            start = soup(parents, wanted, adapter.rank, adapter.alpha / adapter.rank)
         return Job(plan.key, plan.preference, plan.primary, start, plan.steps)
 
     def _workplace(self, group: list[Plan], checkpoint: Path | None, on_stop: Stopping) -> Workplace:

@@ -86,6 +86,36 @@ def test_a_response_does_not_depend_on_its_batch(base: BaseModel, bank: AdapterB
     assert [said(base, bank, [i])[0] for i in range(4)] == together
 
 
+def test_a_prompt_that_stands_several_times_is_read_once(
+    model: Any, tokenizer: Any, random_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three prompts of 2 to 6 tokens for two adapters, four texts each: 6 sequences are read, not 24, and the texts are
+    those of one by one. With a sliding window, and with a prompt of one token, all are read as they stand."""
+    base = BaseModel("tiny", model, tokenizer, "digest")
+    prompts = [PROMPTS[i] for i in (0, 2, 3) for _ in range(4)] * 2
+    with AdapterBank(model, {"a": random_adapter(model, 1), "b": random_adapter(model, 2)}) as bank:
+        rows = bank.one_hot(["a"] * 12 + ["b"] * 12)
+        expected = [
+            generate(base, bank, rows[[i]], [prompt], seeds=[i], max_new_tokens=10)[0]
+            for i, prompt in enumerate(prompts)
+        ]
+        read: list[tuple[int, ...]] = []
+        hook = model.get_decoder().register_forward_pre_hook(
+            lambda _, args, given: read.append(tuple((given.get("input_ids") if not args else args[0]).shape)),
+            with_kwargs=True,
+        )
+        try:
+            found = generate(base, bank, rows, prompts, seeds=range(24), max_new_tokens=10)
+            windowed = getattr(model.config, "sliding_window", None) is not None
+            assert read[:2] == ([(24, 6), (24, 1)] if windowed else [(6, 5), (24, 1)])
+            read.clear()
+            generate(base, bank, rows[:2], [[9], [9]], seeds=[1, 2], max_new_tokens=1)
+            assert read[0] == (2, 1)
+        finally:
+            hook.remove()
+    assert found == expected
+
+
 def test_a_zero_row_says_what_the_base_says(base: BaseModel, bank: AdapterBank) -> None:
     assert said(base, bank, [3]) == said(base, None, [3])
 

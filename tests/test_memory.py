@@ -64,6 +64,15 @@ def test_a_part_that_does_not_fit_is_halved_and_done_again() -> None:
     ]
 
 
+def test_the_size_that_fits_is_told_to_callers_that_come_back() -> None:
+    work, asked = machine(room=3)
+    fits: list[int] = []
+    in_parts(range(10), work, 10, on_halved=fits.append)
+    assert fits == [5, 2]
+    assert in_parts(range(4), work, fits[-1], on_halved=fits.append) == [0, 10, 20, 30]
+    assert (fits, asked[-2:]) == ([5, 2], [2, 2])
+
+
 def test_what_was_done_before_is_not_done_again() -> None:
     """The second part of three is the one that fails."""
     done: list[int] = []

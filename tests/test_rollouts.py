@@ -52,6 +52,21 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+@pytest.fixture
+def cramped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The same on a machine with room for seven sequences."""
+    found: list[int] = []
+
+    def small(base: Any, bank: Any, rows: Any, prompts: Any, **options: Any) -> list[list[int]]:
+        found.append(len(prompts))
+        if len(prompts) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return generate(base, bank, rows, prompts, **options)
+
+    monkeypatch.setattr(rollouts, "generate", small)
+    return found
+
+
 def answers(found: Rollouts) -> dict[tuple[str, int], list[list[int]]]:
     """The completions by policy and prompt."""
     return {
@@ -116,24 +131,31 @@ def test_lengths_count_eos_and_what_lacks_one_is_truncated(environment: Environm
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_says_the_same(
-    environment: Environment, bank: AdapterBank, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, bank: AdapterBank, cramped: list[int]
 ) -> None:
-    """A machine with room for 7 of the 24 sequences."""
-    expected = roll_out(environment, bank, ["a", "b", "c"], [0, 1], 4, "s")
-    asked, said = [], []
-
-    def small(base: Any, bank: Any, rows: Any, prompts: Any, **options: Any) -> list[list[int]]:
-        asked.append(len(prompts))
-        if len(prompts) > 7:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return generate(base, bank, rows, prompts, **options)
-
-    monkeypatch.setattr(rollouts, "generate", small)
-    found = roll_out(replace(environment, notice=said.append), bank, ["a", "b", "c"], [0, 1], 4, "s")
-    assert found.responses == expected.responses
-    assert np.array_equal(found.rewards, expected.rewards)
-    assert asked == [24, 12, 6, 6, 6, 6]
+    """24 sequences, then 12, then 6 at once; the tokens are those of four at a time, which fit."""
+    said: list[str] = []
+    small = replace(environment, notice=said.append, _at_once={})
+    parts = [roll_out(small, bank, [key], [prompt], 4, "s") for key in "abc" for prompt in (0, 1)]
+    assert (cramped, said) == ([4] * 6, [])
+    cramped.clear()
+    found = roll_out(small, bank, ["a", "b", "c"], [0, 1], 4, "s")
+    assert found.responses == [ids for part in parts for ids in part.responses]
+    assert np.array_equal(found.rewards.reshape(-1, 2), np.concatenate([part.rewards.reshape(-1, 2) for part in parts]))
+    assert cramped == [24, 12, 6, 6, 6, 6]
     assert said[0] == "out of memory with 24 sequences at once; going on with 12"
+
+
+def test_what_did_not_fit_is_not_tried_at_every_step(
+    environment: Environment, bank: AdapterBank, cramped: list[int]
+) -> None:
+    """The next rollouts begin with the size that was found, and say nothing."""
+    said: list[str] = []
+    small = replace(environment, notice=said.append, _at_once={})
+    for step in range(3):
+        roll_out(small, bank, ["a", "b"], [0, 1], 3, str(step))
+    assert cramped == [12, 6, 6, 6, 6, 6, 6]
+    assert said == ["out of memory with 12 sequences at once; going on with 6"]
 
 
 def test_one_completion_that_does_not_fit_is_told(

@@ -7,7 +7,7 @@ linear layers; scores cost nothing here (zeros); both sides sample at temperatur
 
 - bank: `moalign.rollouts.roll_out`, one call of `generate` for all K
 - merged: for each policy in turn, transformers' own `generate` (do_sample, num_return_sequences) on a model into which
-  PEFT has merged its adapter. The K merged models are made beforehand and all kept: the best case of this way of working
+  PEFT has merged its adapter. The K merged models are made beforehand and all kept: the best case of such a loop
 - with merging: the same and, for each policy, PEFT's `set_adapter`, `merge_adapter` and `unmerge_adapter` on one model,
   which training pays at every step, because every step changes the adapters
 
@@ -124,8 +124,8 @@ def compare(
         close()
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     print_table(
-        f"{name}, {parameters / 1e6:.1f} M parameters: {options.prompts} prompts x {options.completions} completions x K, "
-        f"at most {options.new_tokens} tokens; tokens/s",
+        f"{name}, {parameters / 1e6:.1f} M parameters: {options.prompts} prompts x {options.completions} completions "
+        f"x K, at most {options.new_tokens} tokens; tokens/s",
         ["", "length", BANK, MERGED, MERGING, "bank/merged", "range", "bank/with merging", "in cpu time"],
         rows,
     )

@@ -32,7 +32,7 @@ def world(tmp_path: Path, base: Path) -> World:
     [
         (
             {"weighting": {"type": "hypervolume", "every": 2}, "estimator": "reinforce", **VALIDATING},
-            [(8, 40), (1, 25), (1, 25), (1, 25), (1, 25)],
+            [(8, 30), (1, 16), (1, 16), (1, 16), (1, 16)],
         ),
         ({"weighting": {"type": "gradient", "mu": 1e-3}}, [(15, 40), (10, 30)]),
         ({"kl_budget": 0.3, "learning_rate": 0.05, "beta": 0.02}, [(12, 30), (6, 16), (6, 16)]),

@@ -62,6 +62,15 @@ def test_one_adapter_cut_to_its_own_rank_is_itself() -> None:
     assert torch.allclose(found.layers["q"].delta(), adapter.layers["q"].delta(), atol=1e-5)
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_the_scale_is_carried_and_the_delta_stays(rank: int | None) -> None:
+    """An adapter that goes on training from a soup has the scale of one that starts anew: alpha / rank."""
+    adapters = [drawn(1, 2, 2.0), drawn(2, 2, 1.0)]
+    plain, scaled = (soup(adapters, [0.6, 0.4], rank, scale).layers["q"] for scale in (1.0, 4.0))
+    assert (plain.scale, scaled.scale) == (1.0, 4.0)
+    assert torch.allclose(scaled.delta(), plain.delta(), atol=1e-6)
+
+
 def test_the_soup_is_what_the_bank_mixes(llama: Any, random_adapter: Callable[..., Adapter], ids: Tensor) -> None:
     """A merged adapter and a row over its parts are two ways of writing one policy."""
     adapters = {name: random_adapter(llama, seed, rank=seed) for name, seed in (("a", 1), ("b", 2))}
