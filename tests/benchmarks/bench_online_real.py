@@ -9,8 +9,8 @@ here in a minute on real pairs of polite and less polite answers to other questi
 accuracy printed. That they conflict under the base is printed too, as correlations between answers to one prompt.
 
 The base writes on for hundreds of tokens, so nearly every answer is cut at max_new_tokens, and is judged as the piece
-of a story that it is: truncated answers are not masked, or there would be nothing to learn from. A policy may learn to
-end (id 1, which separates stories, or 2); only the brief one has a reason to.
+of a story that it is: truncated answers are not masked, or there would be nothing to learn from. So "brief" means few
+words in as many tokens, which short speech has, and not an early end, which nobody draws often enough to learn.
 
 One sweep: four corners and the middle, GRPO with objectives normalised one by one. Printed for each corner, on held-out
 prompts: its own objective against the base's, each with its 95 % interval (bootstrap over prompts), and the difference
@@ -183,7 +183,7 @@ def main() -> None:
     """Run it, in a folder that stays."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--out", type=Path, help="folder for the run and its report (default: a temporary one)")
-    parser.add_argument("--steps", type=int, default=50, help="updates (default 50)")
+    parser.add_argument("--steps", type=int, default=30, help="updates (default 30)")
     parser.add_argument("--prompts", type=int, default=8, help="of a step, with 8 answers each (default 8)")
     parser.add_argument("--tokens", type=int, default=56, help="of an answer, at most (default 56)")
     parser.add_argument("--held-out", type=int, default=96, help="prompts to measure on, 4 answers each (default 96)")
