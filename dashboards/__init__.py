@@ -8,9 +8,10 @@ parallel     all objectives at once
 control      weight asked against value attained
 indicators   what each indicator is worth, and means
 points       every point in a table
+gains        what adapters have gained over the base
 texts        what the adapters say, two of them side by side
 theme        colours, marks and type, light and dark
-records      what a report is told beside the Pareto set: Blend, Sample
+records      what a report is told beside the Pareto set: Blend, Gain, Sample
 marks, wording, grid   what the panels share
 
 In a notebook, `front_figure(pareto_set)` is a plain Plotly figure.
@@ -20,11 +21,12 @@ from moalign.dashboards.control import control_figure, control_info
 from moalign.dashboards.front import front_figure, front_info
 from moalign.dashboards.pairs import pairs_figure, pairs_info
 from moalign.dashboards.parallel import parallel_figure, parallel_info
-from moalign.dashboards.records import Blend, Sample
+from moalign.dashboards.records import Blend, Gain, Sample
 from moalign.dashboards.report import Report, report_html, write_report
 
 __all__ = [
     "Blend",
+    "Gain",
     "Report",
     "Sample",
     "control_figure",

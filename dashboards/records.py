@@ -1,4 +1,4 @@
-"""What a report is told beside the Pareto set: blends that were measured, and texts that were sampled."""
+"""What a report is told beside the Pareto set: measured blends, gains over the base, and sampled texts."""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,22 @@ class Blend:
     def parents(self) -> tuple[str, ...]:
         """The adapters that take part, in the order of the row."""
         return tuple(adapter for adapter, weight in self.row.items() if weight != 0)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one adapter has more of an objective than the base, on the same prompts; `interval` is of the difference.
+
+    >>> Gain("brief", Preference.of({"brief": 1.0}), -3.0, -1.0, 2.0, (1.5, 2.5)).difference
+    2.0
+    """
+
+    objective: str
+    preference: Preference
+    base: float
+    value: float
+    difference: float
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)

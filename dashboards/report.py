@@ -17,12 +17,13 @@ from plotly.offline import get_plotlyjs
 
 from moalign.dashboards.control import control_figure, control_info
 from moalign.dashboards.front import front_figure, front_info
+from moalign.dashboards.gains import gains_info
 from moalign.dashboards.indicators import indicators_info
 from moalign.dashboards.marks import FrontInfo
 from moalign.dashboards.pairs import pairs_figure, pairs_info
 from moalign.dashboards.parallel import parallel_figure, parallel_info
 from moalign.dashboards.points import points_info
-from moalign.dashboards.records import Blend, Sample
+from moalign.dashboards.records import Blend, Gain, Sample
 from moalign.dashboards.summary import summary_sentence
 from moalign.dashboards.texts import texts_info
 from moalign.dashboards.theme import OBJECTIVE_COLOURS, css_variables, sharper
@@ -48,6 +49,7 @@ class Report:
     oracle: Float[np.ndarray, "n m"] | None
     samples: Sequence[Sample]
     facts: dict[str, str]
+    gains: Sequence[Gain] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def report_html(report: Report) -> str:
         pairs=pairs,
         pairs_left_out=pairs_info(info).left_out if pairs else 0,
         indicators=indicators_info(report.indicators, report.front.objectives, report.front.reference_point),
+        gains=gains_info(report.gains, report.front.objectives),
         control=[
             Drawing("small", f"Weight asked against value attained: {short(part.panels[0].objective)}", _plain(figure))
             for part in control.split()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from moalign.blends import measure_blends, read_blends
-from moalign.dashboards import Blend, Report, Sample, write_report
+from moalign.dashboards import Blend, Gain, Report, Sample, write_report
 from moalign.preference import Preference
 from moalign.preparation import prepare
 from moalign.progress import Reporter
@@ -45,11 +45,18 @@ def _record(run: Run) -> Report:
         oracle=matched,
         samples=_samples(run, [BASE, *(point.adapter for point in front)]),
         facts=_facts(run),
+        gains=[_gain(record) for record in summary["gains"]],
     )
 
 
 def _blend(record: dict) -> Blend:
     return Blend(record["row"], Preference.of(record["preference"]), record["values"], record["standard_errors"])
+
+
+def _gain(record: dict) -> Gain:
+    interval = (record["interval"][0], record["interval"][1])
+    values = (record["base"], record["value"], record["difference"])
+    return Gain(record["objective"], Preference.of(record["preference"]), *values, interval)
 
 
 def _samples(run: Run, keys: list[str]) -> list[Sample]:

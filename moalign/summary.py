@@ -21,6 +21,7 @@ from moalign.frontiers import (
     oracle_front,
     sparsity,
 )
+from moalign.gains import gains
 from moalign.runs import BASE, Run
 
 _DIVISIONS = {2: 100, 3: 20, 4: 10}  # of the simplex over which expected utility is averaged
@@ -34,7 +35,7 @@ def summarise(run: Run) -> dict[str, Any]:
     point's own divergence from the base, and hypervolume_ratio is ours over it; `..._at_beta` are the same against the
     optimum at the run's beta, null for methods whose beta is not in the objectives' units. All are null without an
     oracle. kendall_tau is per objective, null where flat; whatever else has no value (the sparsity of one point) is
-    null too. Raises RunError before the first point.
+    null too. gains are those of `moalign.gains`. Raises RunError before the first point.
     """
     front = run.front()
     if not len(front):
@@ -59,6 +60,7 @@ def summarise(run: Run) -> dict[str, Any]:
         **_against_oracle(front, volume, matched, ""),
         **_against_oracle(front, volume, at_beta, "_at_beta"),
         "base": None if base is None else base.as_dict(),
+        "gains": gains(run),
         "accuracy": _accuracy(run, front),
         "points": [_point(point.as_dict(), bool(on)) for point, on in zip(front, front.on_front, strict=True)],
     }

@@ -131,7 +131,7 @@ class _Sweep:
     def _workplace(self, group: list[Plan], checkpoint: Path | None, on_stop: Stopping) -> Workplace:
         def on_step(step: int, steps: int, numbers: dict[str, float]) -> None:
             label = str(group[0].preference) if len(group) == 1 else f"{len(group)} preferences"
-            self.reporter.bar(f"training {label}", step, steps, f"loss {numbers['loss']:.3f}")
+            self.reporter.bar(f"training {label}", step, steps, _first(numbers))
             if step % _LOG_STEPS == 0 or step == steps:
                 self.run.log("step", group=_name(group), step=step, **numbers)
                 for tracker in self.trackers:
@@ -217,6 +217,11 @@ class _Sweep:
 def _name(group: Sequence[Plan]) -> str:
     """A group's name on disk: its one key, or a digest of all."""
     return group[0].key if len(group) == 1 else f"group-{digest(*(plan.key for plan in group))[:12]}"
+
+
+def _first(numbers: Mapping[str, float]) -> str:
+    """What a bar has room for: the number that the method names first."""
+    return next(f"{name} {value:.3f}" for name, value in numbers.items())
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

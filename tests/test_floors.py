@@ -36,6 +36,7 @@ FLOORS = {
         "config",
         "enumeration",
         "evaluation",
+        "gains",
         "measuring",
         "methods",
         "planning",

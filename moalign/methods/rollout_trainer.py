@@ -77,7 +77,9 @@ class RolloutTrainer:
                 self._clipped(step)
                 self._apply(step, before)
         self._good = before
-        numbers = {"loss": value, "gradient_norm": float(norms[drawn].nanmean())}
+        # KL first: on-policy the loss of centred advantages is 0, whatever is learnt.
+        kl = float(np.mean([loss.sampled(policy)[0] for policy in range(len(drawn))]))
+        numbers = {"kl": kl, "loss": value, "gradient_norm": float(norms[drawn].nanmean())}
         self.workplace.on_step(step + 1, self.jobs[0].steps, numbers)
 
     def _roll_out(self, step: int) -> Rollouts:

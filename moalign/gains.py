@@ -1,0 +1,42 @@
+"""What the best-placed adapter of each objective has gained over the base, prompt by prompt."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from moalign.frontiers import ParetoPoint, bootstrap_interval
+from moalign.runs import BASE, Run
+
+
+def gains(run: Run) -> list[dict[str, Any]]:
+    """For each objective, the point that was asked for most of it, against the base on the same prompts.
+
+    {objective, preference, base, value, difference, interval}, in the objective's units. Both answered the same prompts
+    with the same random numbers, so that the difference is taken response by response; its 95 % interval is a bootstrap
+    over prompts. Empty where no samples are stored.
+    """
+    points, base = list(run.front()), run.samples(BASE)
+    found = []
+    for name in run.objectives if base and points else ():
+        best = max(points, key=lambda point: point.preference.weights.get(name, 0.0))
+        gain = _gain(run, name, best, base)
+        found += [gain] if gain else []
+    return found
+
+
+def _gain(run: Run, name: str, point: ParetoPoint, base: list[dict[str, Any]]) -> dict[str, Any] | None:
+    own = run.samples(point.adapter)
+    prompts = [json.dumps(row["prompt"]) for row in base]
+    if prompts != [json.dumps(row["prompt"]) for row in own]:
+        return None
+    before, after = (np.array([row["scores"][name] for row in rows]) for rows in (base, own))
+    interval = bootstrap_interval((after - before)[:, None], np.array(prompts), np.random.default_rng(run.config.seed))
+    return {
+        "objective": name,
+        "preference": point.preference.weights,
+        "base": float(before.mean()),
+        "value": float(after.mean()),
+        "difference": float((after - before).mean()),
+        "interval": interval[0].tolist(),
+    }
