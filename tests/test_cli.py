@@ -125,7 +125,7 @@ def test_the_report_is_written_beside_the_points(run: Run) -> None:
 
 def test_the_version_and_the_help_are_quick_to_come() -> None:
     assert moalign("--version") == (0, f"{__version__}\n", "")
-    assert all(name in moalign("--help").out for name in ("sweep", "report", "indicators", "generate", "demo"))
+    assert all(name in moalign("--help").out for name in ("sweep", "report", "indicators", "generate", "demo", "sft"))
 
 
 def test_a_mistyped_command_ends_with_two() -> None:

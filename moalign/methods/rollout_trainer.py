@@ -69,7 +69,7 @@ class RolloutTrainer:
         if value is None:
             return
         norms = self._clipped(step)
-        self._watch(step, drawn, loss)
+        kls = self._watch(step, drawn, loss)
         self._apply(step, before)
         for _ in range(self.settings.updates - 1):
             if entries := self._entries(drawn, rollouts):
@@ -78,8 +78,8 @@ class RolloutTrainer:
                 self._apply(step, before)
         self._good = before
         # KL first: on-policy the loss of centred advantages is 0, whatever is learnt.
-        kl = float(np.mean([loss.sampled(policy)[0] for policy in range(len(drawn))]))
-        numbers = {"kl": kl, "loss": value, "gradient_norm": float(norms[drawn].nanmean())}
+        numbers = {"kl": float(np.mean(kls))} if kls else {}
+        numbers |= {"loss": value, "gradient_norm": float(norms[drawn].nanmean())}
         self.workplace.on_step(step + 1, self.jobs[0].steps, numbers)
 
     def _roll_out(self, step: int) -> Rollouts:
@@ -230,14 +230,16 @@ class RolloutTrainer:
                 count = int((~np.isfinite(rollouts.rewards[policy])).any(-1).sum())
                 self._stop(step, number, f"objective {name!r} gave no finite score to {count} of its completions")
 
-    def _watch(self, step: int, drawn: Sequence[int], loss: RolloutLoss) -> None:
-        """Log what the rollouts show, and hold it against the budgets."""
+    def _watch(self, step: int, drawn: Sequence[int], loss: RolloutLoss) -> list[float]:
+        """Log what the rollouts show, and hold it against the budgets; the KL of those that train."""
+        found = []
         for policy, number in enumerate(drawn):
             steering = self.steering[number]
             if steering.stopped is not None:
                 continue
             kl, entropy = loss.sampled(policy)
             length = float(loss.rollouts.lengths[policy].mean())
+            found.append(kl)
             self._record(step, number, policy, loss, {"kl": kl, "entropy": entropy, "length": length})
             if (reason := reason_to_stop(self.settings, kl, entropy, length)) is not None:
                 self._stop(step, number, reason, self._good)
@@ -247,6 +249,7 @@ class RolloutTrainer:
             if warning is not None and not steering.collapsed:
                 steering.collapsed = True
                 self.workplace.notice(f"{self.jobs[number].key}: {warning}")
+        return found
 
     def _record(self, step: int, number: int, policy: int, loss: RolloutLoss, numbers: dict[str, Any]) -> None:
         names, rewards = self.workplace.objectives, loss.rollouts.rewards[policy]
