@@ -12,7 +12,7 @@ demo: $(VENV)/.installed ## train a whole front on this machine, and look at it
 	$(BIN)/moalign demo
 
 test: $(VENV)/.test ## the whole suite
-	$(BIN)/python -m pytest --doctest-modules --jaxtyping-packages=moalign,beartype.beartype \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --jaxtyping-packages=moalign,beartype.beartype \
 		tests moalign objectives frontiers dashboards
 
 check: $(VENV)/.dev ## style and types
