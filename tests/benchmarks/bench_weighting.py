@@ -27,6 +27,7 @@ _EVERY, _WINDOW = 5, 5
 WEIGHTINGS: dict[str, Any] = {
     "fixed": "fixed",
     "hypervolume": {"type": "hypervolume", "every": _EVERY},
+    "hypervolume-margin": {"type": "hypervolume", "every": _EVERY, "margin": 2.0},
     "gradient": {"type": "gradient", "minimum": 0.02},
 }
 
@@ -70,7 +71,7 @@ def _curve(folder: Path, name: str, seed: int, steps: int) -> tuple[np.ndarray, 
         evaluation={"prompts": 8, "samples": 4, "max_new_tokens": 72},
     )
     run = run_sweep(config, folder)
-    return _read(run, steps, validates=name == "hypervolume")
+    return _read(run, steps, validates=name.startswith("hypervolume"))
 
 
 def _read(run: Run, steps: int, *, validates: bool) -> tuple[np.ndarray, np.ndarray]:
