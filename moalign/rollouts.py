@@ -23,7 +23,7 @@ class Environment:
     """Prompts to answer, and how answers are made and scored: what an online method needs beside its adapters.
 
     `score` gives the objectives of n texts, NaN where one has none; within `reference()` the base is the reference
-    policy. `validation` and `training` are places in `prompts`, and share none if there are enough.
+    policy.
     """
 
     base: BaseModel

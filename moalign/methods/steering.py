@@ -95,8 +95,7 @@ class Steering:
     def factors(self, parts: Float[Tensor, "p g m"]) -> Float[Tensor, " m"]:
         """What each objective's own gradient counts in that of `advantages`: scale * weight / whitening."""
         spread = whitening(parts, self._weights) if self.aggregation == "normalize_then_sum" else torch.tensor(1.0)
-        factor = torch.where(spread > 0, self.weighting.scale / spread, torch.zeros_like(spread))
-        return factor * self._weights
+        return self.weighting.scale / spread * self._weights  # without variance the spread is infinite, and this 0
 
     @property
     def _weights(self) -> Float[Tensor, " m"]:
