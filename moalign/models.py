@@ -43,6 +43,11 @@ class BaseModel:
         return pad if isinstance(pad, int) else self.eos_ids[0]
 
     @property
+    def context(self) -> int:
+        """Tokens of prompt and response that the model reads; 2048 where it names no limit."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2048
+
+    @property
     def eos_ids(self) -> tuple[int, ...]:
         """The ids that end a response; first what the model was seen to produce, then the tokenizer's own."""
         ids: list[Any] = []

@@ -17,7 +17,7 @@ from moalign.files import digest, read_json, write_json
 from moalign.generation import generate
 from moalign.logprobs import Scorer
 from moalign.methods import METHODS
-from moalign.models import BaseModel, load_base
+from moalign.models import load_base
 from moalign.objectives import build_objective
 from moalign.prepared import Notice, Prepared
 from moalign.reference import open_reference, start_of
@@ -60,7 +60,7 @@ def _take_prompts(prepared: Prepared) -> list[Prompt]:
     found = list({json.dumps(prompt): prompt for prompt in _training_prompts(prepared)}.values())
     train, held = split_by_prompt(found, config.data.holdout, config.seed)
     settings = config.method_settings
-    room = _context(prepared.base) - (settings.max_new_tokens or config.evaluation.max_new_tokens)
+    room = prepared.base.context - (settings.max_new_tokens or config.evaluation.max_new_tokens)
     ids = tokenize_prompts([found[i] for i in train], prepared.base.tokenizer)
     fitting = [number for number, prompt in enumerate(ids) if len(prompt) <= room]
     if not fitting:
@@ -231,7 +231,7 @@ def _sampled(prepared: Prepared, settings: SampleSettings) -> list[dict]:
 def _split(prepared: Prepared, name: str, pairs: PreferencePairs, heldout_prompts: dict[str, Prompt]) -> None:
     """Tokenise, filter by length, and part the held-out prompts from the rest."""
     config, tokenizer = prepared.run.config, prepared.base.tokenizer
-    longest = min(config.data.max_length or _context(prepared.base), _context(prepared.base))
+    longest = min(config.data.max_length or prepared.base.context, prepared.base.context)
     with _naming(name):
         tokens, kept, overlong = tokenize_pairs(pairs, tokenizer, longest, config.data.separator, prepared.base.eos_ids)
     if overlong:
@@ -251,17 +251,13 @@ def _select(tokens: TokenPairs, indices: Sequence[int]) -> TokenPairs:
     return TokenPairs(*([part[i] for i in indices] for part in (tokens.prompt, tokens.chosen, tokens.rejected)))
 
 
-def _context(base: BaseModel) -> int:
-    return getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 2048
-
-
 def _choose_prompts(prepared: Prepared, heldout: list[Prompt]) -> None:
     """The prompts to evaluate on: those given, or the held-out ones; too long ones are counted and left out."""
     config, base = prepared.run.config, prepared.base
     prompts = _prompts(prepared, "prompts", config.data.prompts, None) if config.data.prompts else heldout
     if not prompts:
         raise ConfigError("there are no prompts to evaluate on; give data.prompts, or a data.holdout above 0")
-    room = _context(base) - config.evaluation.max_new_tokens
+    room = base.context - config.evaluation.max_new_tokens
     ids = [prompt_ids(prompt, base.tokenizer) for prompt in prompts]
     fitting = [i for i, prompt in enumerate(ids) if len(prompt) <= room]
     if len(fitting) < len(ids):

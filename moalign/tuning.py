@@ -218,8 +218,7 @@ class _Tuning:
             completions.prompts, completions.responses, base.tokenizer, config.separator, base.eos_ids
         )
         every = Demonstrations(*both)
-        context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 2048
-        longest = min(config.max_length or context, context)
+        longest = min(config.max_length or base.context, base.context)
         kept = [i for i, length in enumerate(every.lengths) if length <= longest]
         if not kept:
             raise DataError(
