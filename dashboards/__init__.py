@@ -6,29 +6,34 @@ front        the front, in the plane (plane.py) or in space (space.py)
 pairs        a front of many objectives: the pairs that conflict most
 parallel     all objectives at once
 control      weight asked against value attained
+calibration  what mixtures of adapters attain, and how far from that measured blends lie
 indicators   what each indicator is worth, and means
 points       every point in a table
 gains        what adapters have gained over the base
 texts        what the adapters say, two of them side by side
 theme        colours, marks and type, light and dark
-records      what a report is told beside the Pareto set: Blend, Gain, Sample
+records      what a report is told beside the Pareto set: Band, Blend, Gain, Sample
 marks, wording, grid   what the panels share
 
 In a notebook, `front_figure(pareto_set)` is a plain Plotly figure.
 """
 
+from moalign.dashboards.calibration import calibration_figure, calibration_info
 from moalign.dashboards.control import control_figure, control_info
 from moalign.dashboards.front import front_figure, front_info
 from moalign.dashboards.pairs import pairs_figure, pairs_info
 from moalign.dashboards.parallel import parallel_figure, parallel_info
-from moalign.dashboards.records import Blend, Gain, Sample
+from moalign.dashboards.records import Band, Blend, Gain, Sample
 from moalign.dashboards.report import Report, report_html, write_report
 
 __all__ = [
+    "Band",
     "Blend",
     "Gain",
     "Report",
     "Sample",
+    "calibration_figure",
+    "calibration_info",
     "control_figure",
     "control_info",
     "front_figure",

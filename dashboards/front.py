@@ -6,10 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from moalign.dashboards.marks import FrontInfo, blend_mark, blend_paths, corner_labels, point_mark
+from moalign.dashboards.marks import FrontInfo, band_rim, blend_mark, blend_paths, corner_labels, point_mark
 from moalign.dashboards.pairs import pairs_figure, pairs_info
 from moalign.dashboards.plane import draw_plane
-from moalign.dashboards.records import Blend
+from moalign.dashboards.records import Band, Blend
 from moalign.dashboards.space import draw_space
 from moalign.dashboards.theme import TEMPLATE, blank_figure
 from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
@@ -20,8 +20,12 @@ def front_info(
     base: ParetoPoint | None = None,
     blends: Sequence[Blend] = (),
     oracle: Float[np.ndarray, "n m"] | None = None,
+    band: Band | None = None,
 ) -> FrontInfo:
-    """What there is to draw of a Pareto set, the base model, measured blends and the exact front where it is known.
+    """What there is to draw of a Pareto set, the base model, measured blends, and the exact front where it is known.
+
+    A band of the front is drawn for two objectives, and left out for more: in a projection it would be as wide as
+    the front itself.
 
     No arrays are left in it, so that two can be compared. An empty set, or one whose points are all equal, is not
     an error: `note` says it.
@@ -32,6 +36,7 @@ def front_info(
     flags = front.on_front.tolist()
     exact = np.empty((0, len(objectives))) if oracle is None else oracle
     exact = exact[np.isfinite(exact).all(axis=1)]
+    rim = band_rim(band) if band and len(objectives) == 2 else ()
     return FrontInfo(
         objectives,
         tuple(mark for mark, flag in zip(marks, flags, strict=True) if flag),
@@ -41,6 +46,8 @@ def front_info(
         blend_paths(blends, front, objectives),
         tuple(sorted(tuple(row) for row in exact.tolist())),
         front_note(front),
+        rim,
+        band.meaning if band and rim else "",
     )
 
 

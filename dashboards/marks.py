@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from moalign.dashboards.records import Blend
+import numpy as np
+from jaxtyping import Float
+
+from moalign.dashboards.records import Band, Blend
 from moalign.dashboards.wording import measured, number, preference_text, row_text, short
 from moalign.frontiers.pareto_set import ParetoPoint
 
@@ -32,7 +35,7 @@ class FrontInfo:
     """What the front panel shows; `note` is a sentence on what is unusual, or empty.
 
     Each of `paths` is a polyline along measured blends; `exact` holds the points of the exact front, ordered by the
-    first objective.
+    first objective; `band` is the rim of where the front may lie, a closed polygon, and `band_meaning` says how sure.
     """
 
     objectives: tuple[str, ...]
@@ -43,6 +46,8 @@ class FrontInfo:
     paths: tuple[tuple[Values, ...], ...]
     exact: tuple[Values, ...]
     note: str
+    band: tuple[Values, ...] = ()
+    band_meaning: str = ""
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -106,6 +111,29 @@ def blend_paths(
         path = [trained.get(first), *(_values(step.values, objectives) for step in steps), trained.get(second)]
         paths.append(tuple(place for place in path if place is not None))
     return tuple(paths)
+
+
+def band_rim(band: Band) -> tuple[Values, ...]:
+    """The polygon between the two surfaces of a band: along the outer one, then back along the inner one.
+
+    Both run in steps, since a point attains all that is below and left of it, from the lowest second objective of all
+    corners to the lowest first one. Empty where either surface is.
+
+    >>> band_rim(Band(np.array([[2.0, 3.0]]), np.array([[1.0, 2.0]]), ""))
+    ((1.0, 3.0), (2.0, 3.0), (2.0, 2.0), (1.0, 2.0), (1.0, 2.0), (1.0, 2.0))
+    """
+    if len(band.outer) == 0 or len(band.inner) == 0:
+        return ()
+    left, bottom = np.vstack([band.outer, band.inner]).min(axis=0).tolist()
+    return (*_steps(band.outer, left, bottom), *reversed(_steps(band.inner, left, bottom)))
+
+
+def _steps(corners: Float[np.ndarray, "q 2"], left: float, bottom: float) -> list[Values]:
+    places = []
+    for x, y in sorted(corners.tolist()):
+        places += [(left, y), (x, y)]
+        left = x
+    return [*places, (left, bottom)]
 
 
 def corner_labels(points: Sequence[ParetoPoint], objectives: Sequence[str]) -> dict[str, str]:

@@ -15,14 +15,15 @@ from moalign.dashboards.wording import plotly_text, short
 def draw_plane(figure: go.Figure, info: FrontInfo, x: int, y: int, cell: tuple[int, int] | None = None) -> None:
     """Add objectives `x` and `y` of the front to `figure`, in subplot `cell` (row, column), or in its only axes.
 
-    From the back to the front: the exact front, dominated points, blends, the front, the base model. A projection of
-    more than two objectives has no order that a line could follow and no rim, so there lines and the exact front
-    are left out.
+    From the back to the front: the band of the front, the exact front, dominated points, blends, the front, the base
+    model. A projection of more than two objectives has no order that a line could follow and no rim, so there lines
+    and the exact front are left out.
     """
     place: dict[str, Any] = {} if cell is None else {"row": cell[0], "col": cell[1]}
     if len(info.objectives) > 2:
         info = replace(info, exact=(), paths=())
     for trace in (
+        *_band(info),
         *_exact(info.exact, x, y),
         *_marks(info.dominated, x, y, "dominated", _style("x", 7, NEUTRAL), opacity=0.5),
         *_blends(info, x, y),
@@ -39,7 +40,7 @@ def draw_plane(figure: go.Figure, info: FrontInfo, x: int, y: int, cell: tuple[i
     figure.update_yaxes(title_text=title[y], range=_range(info, y, 0.1, 0.09), **place)
 
 
-_RANKS = ("on the front", "blends of neighbours", "exact front", "dominated", "base model")
+_RANKS = ("on the front", "band of the front", "blends of neighbours", "exact front", "dominated", "base model")
 
 
 def hover_texts(marks: Iterable[Mark]) -> list[str]:
@@ -51,7 +52,8 @@ def hover_texts(marks: Iterable[Mark]) -> list[str]:
 def _range(info: FrontInfo, axis: int, before: float, after: float) -> list[float]:
     marks = [*info.marks, *info.blends, *([info.base] if info.base else [])]
     places = [end[axis] for mark in marks for end in (mark.values, mark.low, mark.high)]
-    places = [place for place in (*places, *(row[axis] for row in info.exact)) if math.isfinite(place)]
+    places += [row[axis] for row in (*info.exact, *info.band)]
+    places = [place for place in places if math.isfinite(place)]
     span = max(places) - min(places) or 1.0
     return [min(places) - before * span, max(places) + after * span]
 
@@ -136,6 +138,23 @@ def _blends(info: FrontInfo, x: int, y: int) -> Iterable[go.Scatter]:
             legendgroup=name,
             showlegend=True,
         )
+
+
+def _band(info: FrontInfo) -> Iterable[go.Scatter]:
+    if not info.band:
+        return
+    yield go.Scatter(
+        x=[place[0] for place in info.band],
+        y=[place[1] for place in info.band],
+        mode="none",
+        fill="toself",
+        fillcolor=ACCENT,
+        opacity=0.16,
+        hoverinfo="skip",
+        name="band of the front",
+        legendgroup="band of the front",
+        showlegend=True,
+    )
 
 
 def _exact(places: Sequence[Values], x: int, y: int) -> Iterable[go.Scatter]:

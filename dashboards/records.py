@@ -1,6 +1,9 @@
-"""What a report is told beside the Pareto set: measured blends, gains over the base, and sampled texts."""
+"""What a report is told beside the Pareto set: blends, the band of the front, gains over the base, sampled texts."""
 
 from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
 
 from moalign.preference import Preference
 
@@ -24,6 +27,22 @@ class Blend:
     def parents(self) -> tuple[str, ...]:
         """The adapters that take part, in the order of the row."""
         return tuple(adapter for adapter, weight in self.row.items() if weight != 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Where a front of two objectives may lie: the attainment surfaces of a small and of a large share of its draws.
+
+    Surfaces are corners, a row each, as `attainment_bands` gives them; `meaning` completes the sentence "where the
+    front lies": in how many draws, and of what.
+
+    >>> Band(np.array([[2.0, 3.0]]), np.array([[1.0, 2.0]]), "in 90 % of all samples of the prompts").inner.tolist()
+    [[1.0, 2.0]]
+    """
+
+    outer: Float[np.ndarray, "q 2"]
+    inner: Float[np.ndarray, "s 2"]
+    meaning: str
 
 
 @dataclass(frozen=True)

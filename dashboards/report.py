@@ -1,7 +1,7 @@
 """The report: one HTML file that holds everything, and opens with the network off."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from moalign.dashboards.calibration import calibration_figure, calibration_info
 from moalign.dashboards.control import control_figure, control_info
 from moalign.dashboards.front import front_figure, front_info
 from moalign.dashboards.gains import gains_info
@@ -23,12 +24,13 @@ from moalign.dashboards.marks import FrontInfo
 from moalign.dashboards.pairs import pairs_figure, pairs_info
 from moalign.dashboards.parallel import parallel_figure, parallel_info
 from moalign.dashboards.points import points_info
-from moalign.dashboards.records import Blend, Gain, Sample
+from moalign.dashboards.records import Band, Blend, Gain, Sample
 from moalign.dashboards.summary import summary_sentence
 from moalign.dashboards.texts import texts_info
 from moalign.dashboards.theme import OBJECTIVE_COLOURS, css_variables, sharper
 from moalign.dashboards.wording import short
 from moalign.files import atomic_write_text
+from moalign.frontiers.calibration import Calibration
 from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
 
 
@@ -38,7 +40,8 @@ class Report:
 
     `indicators` are shown in their order, None and NaN as a dash; see `moalign.dashboards.indicators` for the names
     it can explain. `oracle` holds the exact front, a row per point and columns as in `front`, or None. `facts` are
-    shown small: the base model, the method, the seed.
+    shown small: the base model, the method, the seed. `band` is where a front of two objectives may lie, and
+    `calibration` the map from mixtures to values, with columns as in `front`; neither is shown where it is None.
     """
 
     title: str
@@ -50,6 +53,8 @@ class Report:
     samples: Sequence[Sample]
     facts: dict[str, str]
     gains: Sequence[Gain] = ()
+    band: Band | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,11 @@ def write_report(path: Path, report: Report) -> None:
 
 def report_html(report: Report) -> str:
     """The report as one HTML page; whatever it quotes, from objectives' names to responses, is shown as text."""
-    info = front_info(report.front, report.base, report.blends, report.oracle)
+    info = front_info(report.front, report.base, report.blends, report.oracle, report.band)
     control = control_info(report.front, report.base)
     parallel = parallel_info(info)
     pairs = _pairs(info)
+    between = calibration_info(report.calibration, report.front.objectives) if report.calibration else None
     return _template().render(
         title=report.title,
         summary=summary_sentence(report.front, report.indicators),
@@ -85,12 +91,13 @@ def report_html(report: Report) -> str:
         pairs_left_out=pairs_info(info).left_out if pairs else 0,
         indicators=indicators_info(report.indicators, report.front.objectives, report.front.reference_point),
         gains=gains_info(report.gains, report.front.objectives),
-        control=[
-            Drawing("small", f"Weight asked against value attained: {short(part.panels[0].objective)}", _plain(figure))
-            for part in control.split()
-            for figure in (control_figure(part),)
-        ],
+        control=[_small("Weight asked against value attained", part, control_figure) for part in control.split()],
         control_note=control.note,
+        violations=control.violations,
+        between=between,
+        between_drawings=[
+            _small("What mixtures attain", part, calibration_figure) for part in (between.split() if between else ())
+        ],
         parallel=Drawing("wide", "Parallel coordinates of all objectives", _plain(parallel_figure(parallel)))
         if parallel.threads
         else None,
@@ -126,6 +133,10 @@ def _pairs(info: FrontInfo) -> list[Drawing]:
         figure = pairs_figure(part).update_layout(showlegend=False)
         drawings.append(Drawing("small", f"Scatter of {x} against {y}", _plain(figure)))
     return drawings
+
+
+def _small(label: str, info: Any, draw: Callable[[Any], go.Figure]) -> Drawing:
+    return Drawing("small", f"{label}: {short(info.panels[0].objective)}", _plain(draw(info)))
 
 
 def _plain(figure: go.Figure) -> dict[str, Any]:

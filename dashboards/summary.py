@@ -23,14 +23,15 @@ def summary_sentence(front: ParetoSet, indicators: Mapping[str, float | None]) -
     if len(front) == 1:
         return f"One adapter has been measured, at {_place(front)}; a front needs at least two."
     count, total = len(front.front), len(front)
+    alone = all(point.row is None and point.direction is None for point in front)
+    policies = "adapters" if alone else "policies"  # mixtures, or one adapter in several directions
     if all(point.values == front.points[0].values for point in front):
-        return f"{_count(total)} adapters were measured, and all have the same values: {_place(front)}."
+        return f"{_count(total)} {policies} were measured, and all have the same values: {_place(front)}."
     if count == 1:
-        return (
-            f"One of {_count(total).lower()} adapters is at least as good as all others in everything: {_place(front)}."
-        )
+        best = f"One of {_count(total).lower()} {policies}"
+        return f"{best} is at least as good as all others in everything: {_place(front)}."
     of = f"All {_count(total).lower()}" if count == total else f"{_count(count)} of {_count(total).lower()}"
-    return f"{of} adapters lie on the front: {_span(front)}{_share(indicators.get('hypervolume_ratio'))}."
+    return f"{of} {policies} lie on the front: {_span(front)}{_share(indicators.get('hypervolume_ratio'))}."
 
 
 def _count(number_of: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from moalign.errors import DataError
+from moalign.frontiers.dominance import non_dominated
 
 
 def hypervolume(values: Float[np.ndarray, "n m"], reference_point: Float[np.ndarray, " m"]) -> float:
@@ -33,6 +34,27 @@ def hypervolume(values: Float[np.ndarray, "n m"], reference_point: Float[np.ndar
     if len(known) == 0:
         return 0.0
     return float(moocore.hypervolume(known, ref=reference_point, maximise=True))
+
+
+def hypervolume_contributions(
+    values: Float[np.ndarray, "n m"], reference_point: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, " n"]:
+    """How much of the volume would be lost without each point.
+
+    c_i = HV(Y, z) - HV(Y without y_i, z), in the product of the objectives' units; n + 1 volumes.
+
+    Points that are dominated, that another one equals, that lie below the reference or that have a NaN have 0. A
+    dominated point still lowers the contribution of the one before it, for it would take its place. No points, no
+    numbers. Raises DataError as `hypervolume` does.
+
+    >>> hypervolume_contributions(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 1.0]]), np.zeros(2)).tolist()
+    [1.0, 1.0, 0.0]
+    """
+    whole = hypervolume(values, reference_point)
+    rest = [hypervolume(np.delete(values, i, axis=0), reference_point) for i in range(len(values))]
+    counts = np.isfinite(values).all(axis=1) & non_dominated(values)
+    # A difference of two volumes may be -1e-17 or 1e-17 where it is 0.
+    return np.where(counts, np.maximum(whole - np.array(rest).reshape(-1), 0.0), 0.0)
 
 
 def normalised_hypervolume(

@@ -8,6 +8,8 @@ Rows with a NaN are left out everywhere, and an indicator that nothing defines (
 [Kendall] Kendall, "A new measure of rank correlation" (1938), with the correction for ties (tau-b).
 """
 
+from dataclasses import dataclass
+
 import moocore
 import numpy as np
 from jaxtyping import Bool, Float
@@ -99,6 +101,61 @@ def kendall_tau(asked: Float[np.ndarray, "n m"], attained: Float[np.ndarray, "n 
     [1.0, nan]
     """
     return np.array([_tau(a, b) for a, b in zip(asked.T, attained.T, strict=True)])
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Points that were asked for more of an objective and attained less of it than those asked for the next less.
+
+    `less` and `more` are the rows of the two, one each unless several were asked for the same weight; `drop` is how
+    much was lost, above 0, in the objective's units.
+
+    >>> Violation((0,), (1,), 0.5).drop
+    0.5
+    """
+
+    less: tuple[int, ...]
+    more: tuple[int, ...]
+    drop: float
+
+
+def monotonicity_violations(
+    asked: Float[np.ndarray, "n m"],
+    attained: Float[np.ndarray, "n m"],
+    errors: Float[np.ndarray, "n m"] | None = None,
+) -> list[list[Violation]]:
+    """Per objective: the steps at which asking for more of it gave less, in the order of the asked weight.
+
+    Points are sorted by the asked weight of the objective; those of one weight are averaged. A step from one weight to
+    the next is a violation when  attained(more) < attained(less) - 1.96 sqrt(SE(more)^2 + SE(less)^2),  with
+    SE 0 unless errors are given. That takes the points for independent; measured on the same prompts they vary
+    together, and some real violations are passed over.
+
+    Points with a NaN in the objective are left out, and with errors also those whose error is NaN. A tie is no
+    violation, in asked or attained. Fewer than two weights have no step.
+
+    >>> asked = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    >>> monotonicity_violations(asked, np.array([[5.0, 0.0], [6.0, 1.0], [2.0, 1.0]]))
+    [[Violation(less=(1,), more=(0,), drop=1.0)], []]
+    """
+    missing = np.zeros_like(attained) if errors is None else errors
+    return [_steps_down(*columns) for columns in zip(asked.T, attained.T, missing.T, strict=True)]
+
+
+def _steps_down(
+    asked: Float[np.ndarray, " n"], attained: Float[np.ndarray, " n"], errors: Float[np.ndarray, " n"]
+) -> list[Violation]:
+    known = np.flatnonzero(~np.isnan(asked + attained + errors))
+    # Weights are stored with 12 digits: thirds of one lattice may differ in the last.
+    levels = [known[asked[known].round(9) == level] for level in np.unique(asked[known].round(9))]
+    means = [attained[level].mean() for level in levels]
+    squares = [(errors[level] ** 2).sum() / len(level) ** 2 for level in levels]
+    found = []
+    for i in range(len(levels) - 1):
+        drop = float(means[i] - means[i + 1])
+        if drop > 1.96 * np.sqrt(squares[i] + squares[i + 1]):
+            found.append(Violation(tuple(levels[i].tolist()), tuple(levels[i + 1].tolist()), drop))
+    return found
 
 
 def _tau(asked: Float[np.ndarray, " n"], attained: Float[np.ndarray, " n"]) -> float:

@@ -10,17 +10,22 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from moalign.errors import DataError
+from moalign.frontiers.crowding import truncate
 from moalign.frontiers.dominance import non_dominated
-from moalign.frontiers.hypervolume import hypervolume
+from moalign.frontiers.gaps import Gap, gaps
+from moalign.frontiers.hypervolume import hypervolume, hypervolume_contributions
+from moalign.frontiers.simplex import blend
 from moalign.preference import Preference
 
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """One adapter, measured: its values by objective, with what is known about their error.
+    """One policy, measured: its values by objective, with what is known about their error.
 
-    Values, standard errors and intervals (low, high) are in the objectives' units; the two divergences in nats per
-    sequence, None where they were not measured; `length` is the mean response length in tokens.
+    `adapter` names it: the key of the adapter that it is, or, where `row` is given, of a mixture of adapters with these
+    weights (all 0: the base). `direction` holds the components of a direction that its prompts state (DPA). Values,
+    standard errors and intervals (low, high) are in the objectives' units; the two divergences in nats per sequence,
+    None where they were not measured; `length` is the mean response length in tokens.
 
     >>> point = ParetoPoint("a1", "modpo", Preference.of({"helpful": 1.0}), {"helpful": 0.5}, {"helpful": 0.1}, {})
     >>> ParetoPoint.from_dict(point.as_dict()) == point
@@ -36,6 +41,17 @@ class ParetoPoint:
     kl_to_reference: float | None = None
     kl_to_oracle: float | None = None
     length: float | None = None
+    row: dict[str, float] | None = None
+    direction: dict[str, float] | None = None
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """The adapters that it mixes, with their weights: itself alone, unless it has a row.
+
+        >>> ParetoPoint("a1", "modpo", Preference.of({"helpful": 1.0}), {}, {}, {}).mixture
+        {'a1': 1.0}
+        """
+        return {self.adapter: 1.0} if self.row is None else self.row
 
     def as_dict(self) -> dict[str, Any]:
         """The point in what JSON can hold: NaN and infinity, which it cannot, become None."""
@@ -49,6 +65,8 @@ class ParetoPoint:
             "kl_to_reference": _finite(self.kl_to_reference),
             "kl_to_oracle": _finite(self.kl_to_oracle),
             "length": _finite(self.length),
+            **({} if self.row is None else {"row": self.row}),
+            **({} if self.direction is None else {"direction": self.direction}),
         }
 
     @classmethod
@@ -66,6 +84,8 @@ class ParetoPoint:
                 record["kl_to_reference"],
                 record["kl_to_oracle"],
                 record["length"],
+                record.get("row"),
+                record.get("direction"),
             )
         except KeyError as missing:
             raise DataError(f"the record of a point lacks {missing}; it has {', '.join(record)}") from missing
@@ -148,11 +168,68 @@ class ParetoSet:
         """The volume between the reference point and the front; see `moalign.frontiers.hypervolume`."""
         return hypervolume(self.values, self.reference_point)
 
+    def contributions(self) -> Float[np.ndarray, " n"]:
+        """The volume that would be lost without each point; see `hypervolume_contributions`."""
+        return hypervolume_contributions(self.values, self.reference_point)
+
+    def gaps(self) -> list[Gap]:
+        """The gaps between neighbours on the front, the largest first, in ranges of all points; see `gaps`.
+
+        `between` are places in `points`. An empty set has none.
+        """
+        values = self.values
+        return gaps(values, values.min(axis=0), values.max(axis=0)) if len(values) else []
+
+    def crowded(self, keep: int) -> "ParetoSet":
+        """The front alone, without its most crowded points if it has more than `keep`; see `truncate`."""
+        front = self.front
+        stays = truncate(self.values[self.on_front], keep)
+        return ParetoSet(self.objectives, self.reference_point, [front[i] for i in stays])
+
+    def best_for(self, preference: Preference) -> ParetoPoint:
+        """The point that is best for a user with these weights: argmax over the points of w.J.
+
+        The policy assignment of C-MORL (Liu et al., arXiv 2410.02236), in the objectives' own units; it asks what
+        was attained, not what the point was trained for. Ties go to the first. Raises DataError for an empty set and
+        PreferenceError if the preference names another objective.
+        """
+        weights = preference.vector(self.objectives)
+        self._some(self.points, preference)
+        return self.points[int((self.values @ weights).argmax())]
+
+    def nearest(self, preference: Preference) -> ParetoPoint:
+        """The point that was asked for the most similar weights, by Euclidean distance; ties to the first.
+
+        Errors as for `best_for`.
+        """
+        wanted = preference.vector(self.objectives)
+        asked = self._asked(self._some(self.points, preference))
+        return self.points[int(((asked - wanted) ** 2).sum(axis=1).argmin())]
+
+    def bracketing(self, preference: Preference) -> list[tuple[ParetoPoint, float]]:
+        """The at most m points around a preference, each with its share in the blend that stands for it.
+
+        The shares are those of `blend` over the weights that were asked of the points, and sum to 1: one alone for
+        a preference that is some point's, or that lies beyond a corner of all. A point that is itself a mixture stands
+        for its `mixture`. Errors as for `best_for`.
+        """
+        wanted = preference.vector(self.objectives)
+        shares = blend(self._asked(self._some(self.points, preference)), wanted)
+        return [(self.points[i], float(shares[i])) for i in np.flatnonzero(shares)]
+
     def __len__(self) -> int:
         return len(self.points)
 
     def __iter__(self) -> Iterator[ParetoPoint]:
         return iter(self.points)
+
+    def _asked(self, points: list[ParetoPoint]) -> Float[np.ndarray, "n m"]:
+        return np.array([point.preference.vector(self.objectives) for point in points])
+
+    def _some(self, points: list[ParetoPoint], preference: Preference) -> list[ParetoPoint]:
+        if not points:
+            raise DataError(f"no point for {preference}: expected at least one measured adapter in the set")
+        return points
 
     def _row(self, point: ParetoPoint) -> Float[np.ndarray, " m"]:
         return np.array([float(point.values[name]) for name in self.objectives])

@@ -1,6 +1,10 @@
+import math
+from dataclasses import replace
+
 import pytest
 
 from moalign.dashboards import control_figure, control_info
+from moalign.frontiers import ParetoSet, Violation
 
 
 def test_order_kept_and_order_broken(make_set) -> None:
@@ -17,11 +21,11 @@ def test_order_kept_and_order_broken(make_set) -> None:
 
 
 def test_flat_objective_has_no_order(make_set) -> None:
-    """Without two different values no order exists: the title says so and shows no NaN."""
+    """Without two different values no order exists: the title says so and shows no NaN. The other order is reversed."""
     info = control_info(make_set((1.0, 5.0), (1.0, 6.0)))
     assert info.panels[0].tau is None
     titles = [annotation.text for annotation in control_figure(info).layout.annotations]
-    assert titles == ["<b>helpful</b>   no order", "<b>brief</b>   τ = \N{MINUS SIGN}1.00"]
+    assert titles == ["<b>helpful</b>   no order", "<b>brief</b>   τ = \N{MINUS SIGN}1.00   1 violation"]
 
 
 def test_figure_holds_every_panel(two) -> None:
@@ -33,6 +37,23 @@ def test_figure_holds_every_panel(two) -> None:
     assert sum(symbol == "circle-open" for symbol in marks[0].marker.symbol) == 2
     assert [set(trace.y) for trace in figure.data if trace.mode == "lines"] == [{1.1}, {1.1}]
     assert [len(part.panels) for part in info.split()] == [1, 1]
+
+
+def test_violations_beyond_the_noise_are_joined(make_set) -> None:
+    """Brief, asked .25, .5, .75: attained 4, 6, 5; the step down of 1 is beyond 1.96 x .07, one of .1 is not."""
+    info = control_info(make_set((1.0, 5.0), (2.0, 6.0), (3.0, 4.0)))
+    assert [panel.violations for panel in info.panels] == [(), (Violation((1,), (0,), 1.0),)]
+    assert info.violations == 1
+    line = next(trace for trace in control_figure(info).data if trace.name == "violation")
+    assert (line.x, line.y) == ((0.5, 0.75), (6.0, 5.0))
+    assert line.hovertext == "asked for more, attained 1.00 less"
+    assert control_info(make_set((1.0, 5.9), (2.0, 6.0), (3.0, 4.0))).violations == 0
+
+
+def test_an_unknown_error_hides_no_violation(make_set) -> None:
+    points = make_set((1.0, 5.0), (2.0, 6.0), (3.0, 4.0))
+    unknown = [replace(point, standard_errors={"helpful": math.nan}) for point in points]
+    assert control_info(ParetoSet(points.objectives, points.reference_point, unknown)).violations == 1
 
 
 def test_nothing_measured(make_set) -> None:

@@ -1,11 +1,13 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from moalign.dashboards import Blend, front_figure, front_info
-from moalign.dashboards.marks import Mark, blend_paths, corner_labels
+from moalign.dashboards import Band, Blend, front_figure, front_info
+from moalign.dashboards.marks import Mark, band_rim, blend_paths, corner_labels
 from moalign.dashboards.space import net
+from moalign.frontiers import hypervolume
 from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
 from moalign.frontiers.simplex import lattice
 from moalign.preference import Preference
@@ -160,3 +162,37 @@ def test_intervals_that_miss_the_value_draw_no_negative_bar(two) -> None:
     point = replace(two.front.points[0], intervals={"helpful": (9.0, 9.5)})
     figure = front_figure(ParetoSet(two.front.objectives, np.zeros(2), [point]))
     assert figure.data[0].error_x.arrayminus == (0.0,)
+
+
+def area(rim) -> float:
+    """Of a closed polygon, by the shoelace formula."""
+    x, y = np.array(rim).T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def test_the_band_is_the_area_between_two_surfaces() -> None:
+    """From the lowest corners on: what the outer surface dominates less what the inner one does."""
+    rng = np.random.default_rng(0)
+    angles = np.sort(rng.uniform(0.1, 1.4, size=6))
+    outer = 3 * np.column_stack([np.cos(angles), np.sin(angles)])
+    inner = outer[::2] - 0.4
+    low = np.vstack([outer, inner]).min(axis=0)
+    rim = band_rim(Band(outer, inner, ""))
+    assert area(rim) == pytest.approx(hypervolume(outer, low) - hypervolume(inner, low))
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise((*rim, rim[0])))
+
+
+def test_a_band_that_nothing_attains_has_no_rim() -> None:
+    assert band_rim(Band(np.array([[1.0, 1.0]]), np.zeros((0, 2)), "")) == ()
+
+
+def test_the_band_stands_behind_and_within_the_axes(two, three) -> None:
+    band = Band(np.array([[1.0, 5.0], [6.0, 1.0]]), np.array([[1.0, 4.0], [3.0, 1.0]]), "in 90 % of all draws")
+    info = front_info(two.front, band=band)
+    assert info.band_meaning == "in 90 % of all draws"
+    figure = front_figure(info)
+    shaded = figure.data[0]
+    assert (shaded.name, shaded.fill) == ("band of the front", "toself")
+    assert max(shaded.x) < figure.layout.xaxis.range[1]
+    assert max(shaded.y) < figure.layout.yaxis.range[1]
+    assert front_info(two.front).band == front_info(three.front, band=band).band == ()

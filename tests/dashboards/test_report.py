@@ -6,10 +6,12 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from moalign.dashboards import Sample, report_html, write_report
+from moalign.dashboards import Band, Sample, report_html, write_report
 from moalign.errors import StorageError
+from moalign.frontiers import fit_calibration
 from moalign.frontiers.pareto_set import ParetoSet
 
 HOSTILE = "</script><script>document.title = 'taken'</script> [click](javascript:alert(1)) <img src=x onerror=alert(1)>"
@@ -113,6 +115,27 @@ def test_unknown_errors_do_not_break_the_page(make_set, bare) -> None:
     assert len(figures(page)) == 3
     assert not [text for text in page.data if "NaN" in text]
     assert "±" not in page.shown.split("Every point")[1].split("sorts.")[1]
+
+
+def test_a_band_and_a_calibration_are_shown_where_they_are_known(two) -> None:
+    """Two panels and a table more, a row for each objective; the key says what the shade means."""
+    plain = Page(report_html(two))
+    band = Band(np.array([[1.0, 4.2]]), np.array([[1.0, 3.8]]), "in 90 % of all samples of the prompts")
+    rows, values = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]), np.array([[4.0, 0.0], [0.0, 4.0], [3.0, 2.9]])
+    known = fit_calibration(rows, values, np.full((3, 2), 0.1), np.eye(2))
+    page = Page(report_html(replace(two, band=band, calibration=known)))
+    assert len(figures(page)) == len(figures(plain)) + 2
+    assert page.count("table") == plain.count("table") + 1
+    assert "where the front lies in 90 % of all samples of the prompts" in page.shown
+    assert "What lies between" not in plain.shown
+    note = Page(report_html(replace(two, calibration=fit_calibration(rows[:2], values[:2], values[:2], np.eye(2)))))
+    assert "No blend has been measured" in note.shown
+    assert "missed by" not in note.shown.split("What lies between")[1].split("Texts to")[0]
+
+
+def test_violations_are_explained_where_there_are_some(make_set, bare) -> None:
+    assert "is a violation" in Page(report_html(bare((1.0, 5.0), (2.0, 6.0), (3.0, 4.0)))).shown
+    assert "is a violation" not in Page(report_html(bare((1.0, 6.0), (2.0, 5.0), (3.0, 4.0)))).shown
 
 
 def test_same_report_same_bytes(two, tmp_path) -> None:

@@ -1,6 +1,7 @@
 from itertools import combinations
 from math import comb
 
+import moocore
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from moalign.errors import DataError
-from moalign.frontiers import hypervolume, lattice, normalised_hypervolume
+from moalign.frontiers import hypervolume, hypervolume_contributions, lattice, normalised_hypervolume
 
 few_points = st.tuples(st.integers(0, 6), st.integers(1, 5)).flatmap(
     lambda shape: arrays(float, shape, elements=st.integers(-8, 16).map(lambda i: i / 4))
@@ -100,3 +101,22 @@ def test_a_flat_objective_cannot_be_normalised():
 def test_a_reference_point_that_is_none():
     with pytest.raises(DataError, match="expected 2 numbers, one per objective"):
         hypervolume(np.ones((1, 2)), np.array([0.0, np.nan]))
+
+
+@given(few_points.filter(lambda values: values.shape[1] > 1))
+def test_a_contribution_is_what_is_lost_without_the_point(values):
+    """Against moocore's own, which wants no point below the reference: those are left out, and have 0 here."""
+    z = np.full(values.shape[1], -0.25)
+    found = hypervolume_contributions(values, z)
+    above = (values > z).all(axis=1)
+    expected = np.zeros(len(values))
+    if above.any():
+        expected[above] = moocore.hv_contributions(values[above], ref=z, maximise=True, ignore_dominated=False)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_contributions_by_hand():
+    """(3, 1) alone has 1 x 1 beside (2, 2), of which (2.5, 1) would keep half; a copy keeps all of (1, 3)."""
+    values = np.array([[3.0, 1.0], [2.0, 2.0], [2.5, 1.0], [1.0, 3.0], [1.0, 3.0], [9.0, -1.0], [np.nan, 9.0]])
+    assert hypervolume_contributions(values, np.zeros(2)).tolist() == [0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    assert hypervolume_contributions(np.zeros((0, 2)), np.zeros(2)).shape == (0,)

@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from moalign.frontiers import (
+    Violation,
     corners,
     expected_utility,
     igd_plus,
     kendall_tau,
     lattice,
     mean_inner_product,
+    monotonicity_violations,
     sparsity,
 )
 
@@ -127,3 +129,49 @@ def test_a_row_with_nan_is_left_out():
     assert igd_plus(broken, FRONT) == 0.0
     assert igd_plus(FRONT, broken) == 0.0
     assert mean_inner_product(broken, np.ones((5, 2))) == mean_inner_product(FRONT, np.ones((4, 2)))
+
+
+def test_violations_by_hand(immutable):
+    """Helpful 1, .8, .5, 0 attains 5, 6, 6, 7: less for more at two of three steps, and a tie. Brief is in order."""
+    asked = np.array([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0], [0.8, 0.2]])
+    attained = np.array([[6.0, 2.0], [5.0, 0.0], [7.0, 3.0], [6.0, 1.0]])
+    helpful, brief = immutable(monotonicity_violations, asked, attained)
+    assert helpful == [Violation((2,), (0,), 1.0), Violation((3,), (1,), 1.0)]
+    assert brief == []
+
+
+def test_a_violation_within_the_noise_is_none():
+    """Drops of 1 with errors of .3 and .4, together .5: 1.96 x .5 = .98 is less than 1; of 1.01 each it is not."""
+    asked, attained = np.array([[0.0], [1.0]]), np.array([[2.0], [1.0]])
+    assert monotonicity_violations(asked, attained, np.array([[0.3], [0.4]])) == [[Violation((0,), (1,), 1.0)]]
+    assert monotonicity_violations(asked, attained, np.array([[0.32], [0.4]])) == [[]]
+
+
+def test_points_of_one_weight_are_averaged():
+    """Weights 1/3, as a lattice of 3 and as 1 - 2/3: 1 and 3 average to 2, above 1.5 at weight 1 and below 2.5 at 0.
+
+    Their errors .6 and .8 average to .5: 1.96 sqrt(.5^2 + 0) is above the drop of .5.
+    """
+    asked, attained = np.array([[1 / 3], [1 - 2 / 3], [1.0], [0.0]]), np.array([[1.0], [3.0], [1.5], [1.0]])
+    assert monotonicity_violations(asked, attained) == [[Violation((0, 1), (2,), 0.5)]]
+    errors = np.array([[0.6], [0.8], [0.0], [0.0]])
+    assert monotonicity_violations(asked, attained, errors) == [[]]
+    assert monotonicity_violations(asked, attained, errors / 2) == [[Violation((0, 1), (2,), 0.5)]]
+
+
+@given(fronts(st.integers(0, 6)), st.integers(0, 9))
+def test_violations_are_the_steps_down(values, seed):
+    """For distinct weights: the negative differences of the values in their order; as many as in the reversed order
+    there are steps up."""
+    asked = np.random.default_rng(seed).permuted(np.tile(np.arange(len(values)) / 10, (values.shape[1], 1)), axis=1).T
+    for j, found in enumerate(monotonicity_violations(asked, values)):
+        steps = np.diff(values[np.argsort(asked[:, j]), j])
+        assert [one.drop for one in found] == pytest.approx((-steps[steps < 0]).tolist())
+        assert all(asked[one.more[0], j] > asked[one.less[0], j] for one in found)
+
+
+def test_the_unknown_violates_nothing():
+    asked, attained = np.array([[0.0], [0.5], [1.0]]), np.array([[3.0], [np.nan], [1.0]])
+    assert monotonicity_violations(asked, attained) == [[Violation((0,), (2,), 2.0)]]
+    assert monotonicity_violations(asked, attained, np.array([[0.1], [0.1], [np.nan]])) == [[]]
+    assert monotonicity_violations(np.zeros((0, 2)), np.zeros((0, 2))) == [[], []]

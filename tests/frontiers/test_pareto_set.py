@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moalign.errors import DataError
-from moalign.frontiers import AddStatus, ParetoPoint, ParetoSet, hypervolume, non_dominated
+from moalign.errors import DataError, PreferenceError
+from moalign.frontiers import (
+    AddStatus,
+    Gap,
+    ParetoPoint,
+    ParetoSet,
+    blend,
+    hypervolume,
+    hypervolume_contributions,
+    non_dominated,
+)
 from moalign.preference import Preference
 
 NAMES = ("helpful", "brief")
@@ -149,3 +158,96 @@ def test_a_record_that_lacks_something():
     del record["values"]
     with pytest.raises(DataError, match="lacks 'values'; it has adapter, method"):
         ParetoPoint.from_dict(record)
+
+
+def trained(adapter, weight, helpful, brief, **more):
+    """A point whose adapter was trained for so much helpfulness."""
+    preference = Preference.of({"helpful": weight, "brief": 1 - weight})
+    return ParetoPoint(adapter, "modpo", preference, {"helpful": helpful, "brief": brief}, {}, {}, **more)
+
+
+def sweep():
+    """Four adapters; the third is dominated."""
+    rows = [("a", 1.0, 4.0, 0.0), ("b", 0.6, 3.0, 2.0), ("c", 0.4, 2.0, 1.0), ("d", 0.0, 0.0, 3.0)]
+    return ParetoSet(NAMES, np.full(2, -1.0), [trained(*row) for row in rows])
+
+
+def wants(helpful):
+    return Preference.of({"helpful": helpful, "brief": 1 - helpful})
+
+
+@pytest.mark.parametrize(("helpful", "best"), [(1.0, "a"), (0.7, "b"), (0.5, "b"), (0.1, "d"), (0.0, "d")])
+def test_the_assignment_is_the_largest_inner_product(helpful, best):
+    """For w = (.7, .3): a has 2.8, b 2.85, c 1.7, d .9, though b was trained for (.6, .4)."""
+    points = sweep()
+    points.add(trained("b", 0.6, 3.0, 2.5))
+    utilities = points.values @ wants(helpful).vector(NAMES)
+    found = points.best_for(wants(helpful))
+    assert found.adapter == best
+    assert found is points.points[int(utilities.argmax())]
+
+
+def test_ties_of_the_assignment_and_of_the_nearest_go_to_the_first():
+    points = ParetoSet(NAMES, np.zeros(2), [trained("a", 0.75, 1.0, 1.0), trained("b", 0.25, 1.0, 1.0)])
+    assert points.best_for(wants(0.5)).adapter == "a"
+    assert points.nearest(wants(0.5)).adapter == "a"
+    assert points.nearest(wants(0.4)).adapter == "b"
+
+
+@pytest.mark.parametrize(("helpful", "near"), [(1.0, "a"), (0.81, "a"), (0.79, "b"), (0.45, "c"), (0.1, "d")])
+def test_the_nearest_goes_by_what_was_asked(helpful, near):
+    assert sweep().nearest(wants(helpful)).adapter == near
+
+
+@pytest.mark.parametrize("helpful", [1.0, 0.9, 0.6, 0.5, 0.13, 0.0])
+def test_the_bracket_is_the_blend(helpful):
+    """The neighbours' shares are those of `blend`, and their preferences average to the wanted one."""
+    points = sweep()
+    found = points.bracketing(wants(helpful))
+    asked = np.array([point.preference.vector(NAMES) for point in points])
+    shares = dict(zip("abcd", blend(asked, wants(helpful).vector(NAMES)), strict=True))
+    assert {point.adapter: share for point, share in found} == {k: v for k, v in shares.items() if v}
+    assert sum(share * point.preference.weights["helpful"] for point, share in found) == pytest.approx(helpful)
+
+
+def test_a_mixture_can_be_a_neighbour():
+    """Between a mixture at .8 and the adapter at 1: halves of both, for .9."""
+    points = sweep()
+    points.add(trained("e", 0.8, 3.6, 1.0, row={"a": 0.5, "b": 0.5}))
+    found = {point.adapter: share for point, share in points.bracketing(wants(0.9))}
+    assert found == pytest.approx({"a": 0.5, "e": 0.5})
+
+
+def test_an_empty_set_has_no_point_to_give():
+    for ask in (empty().best_for, empty().nearest, empty().bracketing):
+        with pytest.raises(DataError, match=r"no point for brief=0.5,helpful=0.5: expected at least one measured"):
+            ask(wants(0.5))
+    with pytest.raises(PreferenceError, match="helpfull"):
+        sweep().best_for(Preference.of({"helpfull": 1.0}))
+
+
+def test_gaps_are_in_ranges_of_all_points():
+    """Ranges 4 and 3: a-b is sqrt((1/4)^2 + (2/3)^2), b-d sqrt((3/4)^2 + (1/3)^2); c is not on the front."""
+    found = sweep().gaps()
+    assert [gap.between for gap in found] == [(1, 3), (0, 1)]
+    assert [gap.size for gap in found] == pytest.approx([math.hypot(3 / 4, 1 / 3), math.hypot(1 / 4, 2 / 3)])
+    assert isinstance(found[0], Gap)
+    assert empty().gaps() == []
+
+
+def test_contributions_are_those_of_the_values():
+    points = sweep()
+    expected = hypervolume_contributions(points.values, points.reference_point)
+    assert points.contributions().tolist() == expected.tolist()
+    assert expected[2] == 0 < expected[1]
+
+
+def test_the_truncated_set_is_a_part_of_the_front():
+    points = sweep()
+    points.add(trained("e", 0.59, 2.9, 2.1))
+    assert [point.adapter for point in points.crowded(9)] == ["a", "b", "d", "e"]
+    kept = points.crowded(3)
+    assert [point.adapter for point in kept] in (["a", "b", "d"], ["a", "d", "e"])
+    assert (kept.objectives, kept.reference_point.tolist()) == (points.objectives, [-1.0, -1.0])
+    assert len(points) == 5
+    assert len(empty().crowded(3)) == 0
