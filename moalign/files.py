@@ -28,6 +28,16 @@ def storing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def flush(folder: Path) -> None:
+    """Make sure that the files of a folder are on the disk, before it is renamed in."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write beside `path`, flush to the disk, and rename in: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")

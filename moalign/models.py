@@ -71,11 +71,11 @@ def load_base(name: str, *, device: str = "auto", dtype: str = "auto") -> BaseMo
     is not whole, ConfigError for another device or dtype.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    _check_device(device)
+    check_device(device)
     if dtype not in _DTYPES:
         raise ConfigError(unknown("dtype", dtype, _DTYPES))
     kind = getattr(torch, dtype) if dtype != "auto" else torch.float32 if device == "cpu" else "auto"
-    _check_folder(name)
+    check_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
@@ -88,10 +88,11 @@ def load_base(name: str, *, device: str = "auto", dtype: str = "auto") -> BaseMo
             f"base model {name!r} lacks {len(missing)} of its weights, such as {missing[0]}, which would be random; "
             "expected a whole causal language model"
         )
-    return BaseModel(name, model.to(device).eval().requires_grad_(False), tokenizer, _model_digest(name, model))
+    return BaseModel(name, model.to(device).eval().requires_grad_(False), tokenizer, model_digest(name, model))
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise ConfigError for a device that cannot be used here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -99,7 +100,8 @@ def _check_device(device: str) -> None:
         raise ConfigError(f"device {device!r} cannot be used here ({reason}); expected auto, cpu or cuda") from error
 
 
-def _check_folder(name: str) -> None:
+def check_folder(name: str) -> None:
+    """Raise BaseModelError for a path without a model, before it is looked for on a hub."""
     folder = Path(name)
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_like_path and not folder.is_dir():
@@ -115,7 +117,8 @@ def _check_folder(name: str) -> None:
         )
 
 
-def _model_digest(name: str, model: PreTrainedModel) -> str:
+def model_digest(name: str, model: PreTrainedModel) -> str:
+    """A name for a model by its contents."""
     folder = Path(name)
     if not folder.is_dir():
         return digest(name, str(model.config._commit_hash))

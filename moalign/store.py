@@ -1,7 +1,6 @@
 """A folder of PEFT folders, each with the record of how it came to be."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from uuid import uuid4
 
 from moalign.adapters import WEIGHTS_FILE, Adapter, read_adapter, write_adapter
 from moalign.errors import AdapterError, unknown
-from moalign.files import file_digest, read_json, storing
+from moalign.files import file_digest, flush, read_json, storing
 
 RECORD_FILE = "record.json"
 
@@ -42,7 +41,7 @@ class AdapterStore:
             with storing(final):
                 record = {**record, "sha256": file_digest(beside / WEIGHTS_FILE)}
                 (beside / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-                _flush(beside)
+                flush(beside)
                 self._move_in(beside, final)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -70,12 +69,3 @@ class AdapterStore:
         if key not in self:
             raise AdapterError(unknown("adapter", key, self.keys()))
         return read_json(self.folder / key / RECORD_FILE)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -23,16 +23,17 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 
 from moalign import __version__
 from moalign.batches import Completions
+from moalign.beginning import begin, placed
 from moalign.claims import claim
-from moalign.config import AdapterSettings, Settings, explain, read_yaml
+from moalign.config import AdapterSettings
 from moalign.data import load_completions, split_by_prompt, tokenize_texts
-from moalign.data.sources import READERS
 from moalign.errors import ConfigError, DataError, RunError
-from moalign.files import append_line, atomic_write_text, digest, read_json, write_json
+from moalign.files import append_line, digest, read_json, write_json
 from moalign.logprobs import Scorer
 from moalign.methods.sft import Demonstrations, SftSettings, heldout_losses, train
 from moalign.models import BaseModel, adapter_factory, describe, load_base
 from moalign.progress import Reporter
+from moalign.settings import Settings, explain, read_yaml
 from moalign.store import AdapterStore
 from moalign.workplace import Workplace
 
@@ -81,19 +82,11 @@ def load_sft_config(path: str | Path) -> SftConfig:
     values = read_yaml(path, "'base' and 'data'")
     for key in ("base", "data"):
         if isinstance(values.get(key), str):
-            values[key] = _placed(values[key], path.resolve().parent)
+            values[key] = placed(values[key], path.resolve().parent)
     try:
         return SftConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + explain(error, SftConfig)) from None
-
-
-def _placed(value: str, folder: Path) -> str:
-    """What exists in `folder`, or must be a file and exists nowhere, as a whole path; a hub's name as it is."""
-    name, colon, split = value.partition(":")
-    found = folder / Path(name).expanduser()
-    missing = name.endswith(tuple(READERS)) and not Path(name).exists()
-    return str(found.resolve()) + colon + split if found.exists() or missing else value
 
 
 def run_sft(config: SftConfig, folder: str | Path, reporter: Reporter | None = None) -> dict[str, Path]:
@@ -103,7 +96,15 @@ def run_sft(config: SftConfig, folder: str | Path, reporter: Reporter | None = N
     then stays resumable.
     """
     folder, reporter = Path(folder), reporter or Reporter(quiet=True)
-    _begin(folder, config)
+    begin(
+        folder,
+        config,
+        config.to_yaml(),
+        load=load_sft_config,
+        command="moalign sft",
+        made=_MADE,
+        incidental=_INCIDENTAL,
+    )
     store = AdapterStore(folder / "adapters")
     with claim(folder / "claims", "sft") as mine:
         if not mine:
@@ -126,30 +127,6 @@ def summarise_sft(folders: Mapping[str, Path]) -> dict[str, Any]:
 
 def _key(seed: int) -> str:
     return f"seed-{seed}"
-
-
-def _begin(folder: Path, config: SftConfig) -> None:
-    """Write the settings; those of a run that nothing has come of yet are replaced, since they mend what stopped it."""
-    path = folder / "config.yaml"
-    if path.is_file():
-        try:
-            before = load_sft_config(path)
-        except ConfigError:
-            raise RunError(
-                f"{folder} holds a run that `moalign sft` did not begin; choose another folder with --out"
-            ) from None
-        one, other = before.model_dump(), config.model_dump()
-        names = [name for name in one if name not in _INCIDENTAL and one[name] != other[name]]
-        if names and any((folder / name).exists() for name in _MADE):
-            raise RunError(
-                f"{folder} holds a run with other settings ({', '.join(names)} differ); choose another folder with "
-                "--out, or delete this one"
-            )
-        if not names:
-            return
-    elif folder.is_dir() and not all(item.name.startswith(".config.yaml.") for item in folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no run (no config.yaml); choose another folder with --out")
-    atomic_write_text(path, config.to_yaml())
 
 
 class _Tuning:

@@ -69,19 +69,12 @@ class RewardModel:
 
     def score(self, completions: Completions) -> Float[np.ndarray, " n"]:
         """scale * logit for each completion."""
-        inputs = [self._ids(*pair) for pair in zip(completions.prompts, completions.responses, strict=True)]
+        inputs = [
+            input_ids(self._tokenizer, prompt, response, self.separator)
+            for prompt, response in zip(completions.prompts, completions.responses, strict=True)
+        ]
         self._check_lengths(inputs)
         return self.scale * self._shared.logits(inputs, self.batch_size)[:, self._column]
-
-    def _ids(self, prompt: Prompt, response: str) -> list[int]:
-        tokenizer = self._tokenizer
-        if not isinstance(prompt, str) and tokenizer.chat_template is not None:
-            messages = [*prompt, {"role": "assistant", "content": response}]
-            text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-            return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if not isinstance(prompt, str):
-            prompt = "".join(message["content"] + "\n\n" for message in prompt)
-        return tokenizer(prompt + self.separator + response, verbose=False)["input_ids"]
 
     def _check_lengths(self, inputs: list[list[int]]) -> None:
         limits = (self._tokenizer.model_max_length, getattr(self._classifier.config, "max_position_embeddings", None))
@@ -131,6 +124,21 @@ class RewardModel:
                 f"objective {self.name!r}: column is {self.column}, but {self.model} has {len(labels)} (0 is the first)"
             )
         return self.column
+
+
+def input_ids(tokenizer: "PreTrainedTokenizerBase", prompt: Prompt, response: str, separator: str) -> list[int]:
+    """Prompt and response as a reward model reads them.
+
+    A conversation goes through the chat template if there is one; else its messages are joined by blank lines. Plain
+    text is joined by `separator`.
+    """
+    if not isinstance(prompt, str) and tokenizer.chat_template is not None:
+        messages = [*prompt, {"role": "assistant", "content": response}]
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if not isinstance(prompt, str):
+        prompt = "".join(message["content"] + "\n\n" for message in prompt)
+    return tokenizer(prompt + separator + response, verbose=False)["input_ids"]
 
 
 class _Classifier:

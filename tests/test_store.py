@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    target = "moalign.store.os.fsync" if moment == "fsync" else "pathlib.Path.rename"
+    target = "moalign.files.os.fsync" if moment == "fsync" else "pathlib.Path.rename"
     with monkeypatch.context() as patch:
         patch.setattr(target, full)
         with pytest.raises(StorageError, match=r"adapters/a2: No space left on device; what was finished .* intact"):
