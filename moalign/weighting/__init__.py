@@ -4,6 +4,7 @@ base         Observation (what it sees), Weighting (what it answers), RewardWeig
 fixed        Fixed: the preference, always
 hypervolume  Hypervolume: the preference, and larger updates while the validated front advances
 gradient     Gradient: mirror descent on the weights by the objectives' influence on each other
+constrained  Constrained: one objective climbs, the others stay above thresholds (C-MORL's second stage)
 
 `WEIGHTERS` names them; one of your own is `package.module:Class` (examples/tchebycheff.py).
 """
@@ -18,12 +19,19 @@ from jaxtyping import Float
 from pydantic import TypeAdapter, ValidationError
 
 from moalign.errors import ConfigError, ObjectiveError, UserError, unknown
+from moalign.weighting.averaged import Averaged
 from moalign.weighting.base import Observation, RewardWeighter, Weighting
+from moalign.weighting.constrained import Constrained, barrier_multipliers, thresholds_from
 from moalign.weighting.fixed import Fixed
 from moalign.weighting.gradient import Gradient
 from moalign.weighting.hypervolume import Hypervolume
 
-WEIGHTERS: dict[str, type] = {"fixed": Fixed, "hypervolume": Hypervolume, "gradient": Gradient}
+WEIGHTERS: dict[str, type] = {
+    "fixed": Fixed,
+    "hypervolume": Hypervolume,
+    "gradient": Gradient,
+    "constrained": Constrained,
+}
 
 
 def build_weighter(
@@ -96,11 +104,15 @@ def _checked(kind: str, make: Callable[..., Any], settings: dict[str, Any]) -> d
 
 __all__ = [
     "WEIGHTERS",
+    "Averaged",
+    "Constrained",
     "Fixed",
     "Gradient",
     "Hypervolume",
     "Observation",
     "RewardWeighter",
     "Weighting",
+    "barrier_multipliers",
     "build_weighter",
+    "thresholds_from",
 ]

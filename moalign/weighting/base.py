@@ -14,7 +14,8 @@ class Observation:
     `rewards[i, k]` is objective k of sequence i, in the objective's own units. `gram[i, j]` is the inner product of
     the policy gradients of objectives i and j on this batch, over the adapter's parameters alone; `validation` the
     mean objectives of the policy on the validation prompts, in standard deviations of the initial policy's scores
-    above their mean, so that 0 is where training began. Either is None where it was not measured at this step.
+    above their mean, so that 0 is where training began; `attained` is the same mean in the objectives' own units. Each
+    is None where it was not measured at this step.
 
     >>> Observation(step=0, rewards=np.zeros((4, 2)), learning_rate=1e-3).validation is None
     True
@@ -25,6 +26,7 @@ class Observation:
     learning_rate: float
     gram: Float[np.ndarray, "m m"] | None = None
     validation: Float[np.ndarray, " m"] | None = None
+    attained: Float[np.ndarray, " m"] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ class RewardWeighter(Protocol):
 
     @property
     def validation_every(self) -> int:
-        """At every how many steps to measure `validation`, beginning with the first; 0 for never."""
+        """At every how many steps to measure `validation` and `attained`, beginning with the first; 0 for never."""
         ...
 
     def update(self, seen: Observation) -> Weighting:
         """Called once per batch of rollouts, before the batch is learnt from; the answer is applied to that batch.
 
-        `seen.validation` is of the policy before this batch, and None in the steps between two validations.
+        `seen.validation` and `seen.attained` are of the policy before this batch, and None in the steps between two
+        validations.
         """
         ...
 
