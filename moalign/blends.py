@@ -1,6 +1,7 @@
 """Between the trained preferences: which mixture of adapters serves a wish, and what mixtures attain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from moalign.bank import AdapterBank
 from moalign.errors import RunError
 from moalign.evaluation import Evaluator
-from moalign.files import digest, read_json, write_json
+from moalign.files import read_json, write_json
 from moalign.frontiers import ParetoPoint, blend
+from moalign.planning import Policy, row_key
 from moalign.preference import Preference
 from moalign.runs import Run
 
@@ -18,16 +20,30 @@ from moalign.runs import Run
 def row_for(run: Run, preference: Preference) -> dict[str, float]:
     """The adapters to mix for a preference, with their weights, which sum to 1.
 
-    A preference that was trained is its one adapter; any other is interpolated between the trained ones around it.
-    Raises RunError if nothing is trained yet.
+    A preference that was measured is that point's adapter or mixture; any other is interpolated between the points
+    around it. Raises RunError if nothing is trained yet.
     """
     wanted = preference.vector(run.objectives)
     points = list(run.front())
     if not points:
         raise RunError(f"{run.folder} has no trained adapters yet; run its sweep first")
     trained = np.array([point.preference.vector(run.objectives) for point in points])
-    weights = blend(trained, wanted)
-    return {point.adapter: float(w) for point, w in zip(points, weights, strict=True) if w > 0}
+    shares = blend(trained, wanted)
+    return mixed([(point.mixture, float(share)) for point, share in zip(points, shares, strict=True) if share > 0])
+
+
+def mixed(parts: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float]:
+    """The mixture of mixtures, each with its share; adapters that count nothing are left out.
+
+    >>> mixed([({"a": 1.0}, 0.5), ({"a": 0.5, "b": 0.5}, 0.5)])
+    {'a': 0.75, 'b': 0.25}
+    """
+    total: dict[str, float] = {}
+    for row, share in parts:
+        for name, weight in row.items():
+            total[name] = total.get(name, 0.0) + share * weight
+    # Rounded as preferences are, so that shares of shares read as what was meant.
+    return {name: round(weight, 12) for name, weight in total.items() if round(weight, 12)}
 
 
 def neighbours(run: Run) -> list[tuple[ParetoPoint, ParetoPoint]]:
@@ -52,31 +68,36 @@ def measure_blends(
 ) -> list[dict[str, Any]]:
     """Measure `between` evenly spaced mixtures of each pair of neighbours, by generation and scoring; none twice."""
     steps = np.arange(1, between + 1) / (between + 1)
-    wanted = [_mixture(a, b, float(share)) for a, b in neighbours(run) for share in steps]
-    for number, (row, preference) in enumerate(wanted):
-        path = run.folder / "blends" / f"{_key(row)}.json"
-        if not path.is_file():
-            adapters = {key: run.store.load(key) for key in row}
-            with AdapterBank(evaluator.base.model, adapters) as bank:
-                found = evaluator.measure(bank, {"blend": bank.mixture(row)})["blend"]
-            point = evaluator.point(_key(row), "blend", preference, found, run.config.method_settings.oracle_beta)
-            write_json(path, {"row": row, **point.as_dict()})
+    wanted = [blend_between(a, b, float(share)) for a, b in neighbours(run) for share in steps]
+    for number, policy in enumerate(wanted):
+        measure_blend(run, evaluator, policy)
         on_blend(number + 1, len(wanted))
     return read_blends(run)
+
+
+def blend_between(a: ParetoPoint, b: ParetoPoint, share: float) -> Policy:
+    """The mixture of two points, with so large a share of the second."""
+    names = dict.fromkeys([*a.preference.weights, *b.preference.weights])
+    first, second = a.preference.weights, b.preference.weights
+    weights = {name: (1 - share) * first.get(name, 0.0) + share * second.get(name, 0.0) for name in names}
+    preference, row = Preference.of(weights), mixed([(a.mixture, 1 - share), (b.mixture, share)])
+    return Policy(row_key(preference, row), preference, row)
+
+
+def measure_blend(run: Run, evaluator: Evaluator, policy: Policy) -> ParetoPoint:
+    """What a mixture attains, by generation and scoring; measured before, it is read. Its texts are kept too."""
+    path = run.folder / "blends" / f"{policy.key}.json"
+    if not path.is_file():
+        with AdapterBank(evaluator.base.model, {key: run.store.load(key) for key in policy.row}) as bank:
+            found = evaluator.measure(bank, {policy.key: bank.mixture(policy.row)})[policy.key]
+        beta = run.config.method_settings.oracle_beta
+        point = evaluator.point(policy.key, "blend", policy.preference, found, beta)
+        run.write_samples(policy.key, evaluator.sample_rows(found))
+        write_json(path, replace(point, row=policy.row).as_dict())
+    return ParetoPoint.from_dict(read_json(path))
 
 
 def read_blends(run: Run) -> list[dict[str, Any]]:
     """The mixtures that have been measured, along the front."""
     found = [read_json(path) for path in (run.folder / "blends").glob("[!.]*.json")]
     return sorted(found, key=lambda blend: [blend["preference"].get(name, 0.0) for name in run.objectives])
-
-
-def _mixture(a: ParetoPoint, b: ParetoPoint, share: float) -> tuple[dict[str, float], Preference]:
-    names = dict.fromkeys([*a.preference.weights, *b.preference.weights])
-    first, second = a.preference.weights, b.preference.weights
-    weights = {name: (1 - share) * first.get(name, 0.0) + share * second.get(name, 0.0) for name in names}
-    return {a.adapter: 1 - share, b.adapter: share}, Preference.of(weights)
-
-
-def _key(row: dict[str, float]) -> str:
-    return digest(*(f"{name}:{weight:.6f}" for name, weight in sorted(row.items())))[:16]

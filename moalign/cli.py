@@ -94,6 +94,28 @@ def indicators(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="the one run folder")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="the other, with the same objectives and prompts")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether one front has more hypervolume than another, or whether it is the draw of the prompts."""
+    from moalign.comparing import compare_runs
+    from moalign.runs import Run
+
+    found = compare_runs(Run.open(first), Run.open(second))
+
+    def describe() -> None:
+        low, high = found["interval"]
+        typer.echo(
+            f"hypervolume {found['hypervolume'][0]:.4f} and {found['hypervolume'][1]:.4f}: difference "
+            f"{found['difference']:+.4f}, 95 % {low:+.4f} to {high:+.4f}, p = {found['p']:.3f}"
+        )
+
+    _print(found, as_json, describe)
+
+
+@app.command()
 def generate(
     run: RunFolder,
     prompt: Annotated[str, typer.Argument(help="what to ask; - reads it from standard input")],
@@ -101,22 +123,53 @@ def generate(
     seed: Annotated[int, typer.Option(help="same seed, same weights, same text")] = 0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="at most so many tokens")] = 128,
     temperature: Annotated[float, typer.Option(min=0.01, help="1 is the model's own distribution")] = 1.0,
+    best_of: Annotated[int, typer.Option(min=1, help="the best of so many answers, by the objectives' own scores")] = 1,
+    spread: Annotated[
+        float, typer.Option(min=0, max=180, help="dpa: ask within so many degrees of the direction")
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt with the trade-off that you ask for."""
+    from moalign.direction import Direction
     from moalign.preference import Preference
     from moalign.runs import Run
     from moalign.talking import Speaker
 
-    preference = Preference.parse(prefer)
+    # Weights below 0 make it a direction, which only some runs can follow.
+    preference = Direction.parse(prefer) if "=-" in prefer.replace(" ", "") else Preference.parse(prefer)
     opened = Run.open(run)
     preference.vector(opened.objectives)
     asked = sys.stdin.read().strip() if prompt == "-" else prompt
     _quieten()
     said = Speaker.load(opened).say(
-        asked, preference, seed=seed, max_new_tokens=max_new_tokens, temperature=temperature
+        asked,
+        preference,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        best_of=best_of,
+        spread=spread,
     )
     _print(said, as_json, lambda: typer.echo(said["text"]))
+
+
+@app.command()
+def fill(
+    run: RunFolder,
+    budget: Annotated[int | None, typer.Option(min=0, help="branches to train at most; 0 blends only")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the gaps of a front: blend where blends cover them, train only where they do not. Stops and resumes."""
+    from moalign.fill import run_fill
+    from moalign.report import save_report
+    from moalign.runs import Run
+    from moalign.tables import describe_gaps
+
+    opened = Run.open(run)
+    allowed = 2 * len(opened.objectives) if budget is None else budget
+    found = run_fill(opened, allowed, _reporter())
+    save_report(opened)
+    _print(found, as_json, lambda: describe_gaps(found))
 
 
 @app.command()
@@ -158,6 +211,21 @@ def sft(
             typer.echo(found["folder"] + change)
 
     _print(summary, as_json, describe)
+
+
+@app.command("reward-model")
+def reward_model(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="what to train, and on which ratings")],
+    out: Annotated[Path | None, typer.Option(help="the run folder; runs/<config's name> if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a reward model with a head per attribute on rated answers; rows may lack attributes. Stops and resumes."""
+    from moalign.rewards.card import head_lines
+    from moalign.rewards.training import load_reward_config, run_reward_model, summarise_reward_model
+
+    model = run_reward_model(load_reward_config(config), out or Path("runs") / config.stem, _reporter())
+    summary = summarise_reward_model(model)
+    _print(summary, as_json, lambda: typer.echo("\n".join([str(model), *head_lines(summary["heads"])])))
 
 
 def _reporter() -> "Reporter":

@@ -20,13 +20,9 @@ from pydantic import (
 )
 
 from moalign.errors import ConfigError, unknown
+from moalign.front_settings import ExplorerSettings, FillSettings
 from moalign.methods import METHODS
-
-
-class Settings(BaseModel):
-    """A block of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from moalign.settings import Settings, explain, read_yaml
 
 
 class ObjectiveSettings(BaseModel):
@@ -124,12 +120,14 @@ class SweepConfig(Settings):
     base: str
     objectives: dict[str, ObjectiveSettings] = Field(min_length=2)
     preferences: PreferenceSettings = PreferenceSettings(lattice=10)
+    explorer: str | ExplorerSettings = "grid"
     method: str = "modpo"
-    settings: dict[str, Any] = {}  # of the method
+    settings: dict[str, Any] = Field(default_factory=dict)  # of the method
     adapter: AdapterSettings = AdapterSettings()
     data: DataSettings = DataSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     reference_point: dict[str, FiniteFloat] | None = None  # of the hypervolume; otherwise two deviations below the base
+    fill: FillSettings = FillSettings()
     oracle: str | None = None  # package.module:function that lists every answer to a prompt
     seed: int = 0
     group_size: PositiveInt | Literal["auto"] = "auto"  # preferences trained side by side
@@ -137,7 +135,7 @@ class SweepConfig(Settings):
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     device: str = "auto"
     dtype: str = "auto"
-    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
+    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = Field(default_factory=list)
     folder: str | None = None  # where functions and classes of your own are looked for too; that of the config
 
     @model_validator(mode="after")
@@ -158,6 +156,31 @@ class SweepConfig(Settings):
             raise ValueError(f"reference_point lacks {', '.join(missing)}")
         return self
 
+    @model_validator(mode="after")
+    def _explorer_has_adapters(self) -> "SweepConfig":
+        explorer = self.explorer_settings
+        if explorer.adaptive and METHODS[self.method].adapters != "each":
+            raise ValueError(
+                f"explorer {explorer.type!r} asks for adapters one after another, and method {self.method!r} trains "
+                "none for single preferences; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_score_at_once(self) -> "SweepConfig":
+        learned = [name for name, settings in self.objectives.items() if settings.type is None]
+        if METHODS[self.method].together and learned:
+            raise ValueError(
+                f"method {self.method!r} trains all mixtures at once, and objective {learned[0]!r} has no 'type' to "
+                "score with before its corner is trained; give it one, or use method 'soup'"
+            )
+        return self
+
+    @property
+    def explorer_settings(self) -> ExplorerSettings:
+        """Who says which preferences are trained."""
+        return ExplorerSettings(type=self.explorer) if isinstance(self.explorer, str) else self.explorer
+
     @property
     def own_folder(self) -> Path | None:
         """Where functions and classes of the user's own are looked for, beside what is installed."""
@@ -176,7 +199,7 @@ class SweepConfig(Settings):
 
 
 # Settings that change where or how fast a sweep runs, and not what it finds.
-_INCIDENTAL = {"group_size", "memory_gb", "checkpoint_seconds", "device", "trackers", "folder"}
+_INCIDENTAL = {"fill", "group_size", "memory_gb", "checkpoint_seconds", "device", "trackers", "folder"}
 
 
 def differing(one: SweepConfig, other: SweepConfig) -> list[str]:
@@ -192,22 +215,6 @@ def load_config(path: str | Path) -> SweepConfig:
     return parse_config(_resolve(read_yaml(path, "'base' and 'objectives'"), path.resolve().parent), str(path))
 
 
-def read_yaml(path: Path, expected: str) -> dict[str, Any]:
-    """The settings in a YAML file, unchecked; `expected` names some of their keys in errors."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = ", ".join(sorted(item.name for item in path.parent.glob("[!.]*.y*ml"))) if path.parent.is_dir() else ""
-        raise ConfigError(f"no such config: {path}" + (f" (beside it: {near})" if near else "")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read config {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; expected keys such as {expected}")
-    return values
-
-
 def parse_config(values: dict[str, Any], where: str = "config") -> SweepConfig:
     """Check settings given as a mapping; `where` names their origin in errors."""
     try:
@@ -218,34 +225,6 @@ def parse_config(values: dict[str, Any], where: str = "config") -> SweepConfig:
         model = METHODS[values.get("method", "modpo")].Settings if "at" in locals() else SweepConfig
         raise ConfigError(f"{where}: " + explain(error, model, locals().get("at", ""))) from None
     return config
-
-
-def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """One line for the first mistake; an unknown key is answered with its near name."""
-    first = error.errors()[0]
-    # Of the branches of a union that all failed, the one that came furthest is the one that was meant.
-    first = max((e for e in error.errors() if e["loc"][:1] == first["loc"][:1]), key=lambda e: len(e["loc"]))
-    location = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
-    if first["type"] == "extra_forbidden":
-        *parents, key = (part for part in first["loc"] if part != SampleSettings.__name__)
-        known = _fields(model, parents)
-        return unknown("key", str(key), known) + (f" in '{prefix}{'.'.join(map(str, parents))}'" if parents else "")
-    message = first["msg"].removeprefix("Value error, ")
-    came = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return f"{prefix}{location}: {message}{came}" if location else message
-
-
-def _is_branch(part: int | str) -> bool:
-    """Whether a part of pydantic's location names the branch of a union, and no key."""
-    return part in (SampleSettings.__name__, "str", "finite-float") or any(c in str(part) for c in "[{")
-
-
-def _fields(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    for parent in parents:
-        annotation = model.model_fields[parent].annotation if parent in model.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -278,11 +257,14 @@ def _resolve(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(data.get("responses"), dict):
             data["responses"] = {key: path(item) for key, item in data["responses"].items()}
         values["data"] = data
-    settings = values.get("settings")
-    if isinstance(settings, dict):
+
+    def adapters(settings: Any) -> Any:
         # Adapters are folders and no names of a hub; the same path, whether it is there or the run has its copy by now.
-        settings = {key: local(item) if key == "start" else item for key, item in settings.items()}
-        if isinstance(settings.get("reference"), dict):
-            settings["reference"] = {local(name): weight for name, weight in settings["reference"].items()}
-        values["settings"] = settings
-    return values
+        if not isinstance(settings, dict):
+            return settings
+        found = {key: local(item) if key == "start" else item for key, item in settings.items()}
+        if isinstance(found.get("reference"), dict):
+            found["reference"] = {local(name): weight for name, weight in found["reference"].items()}
+        return found | ({"settings": adapters(found["settings"])} if "settings" in found else {})
+
+    return values | ({"settings": adapters(values["settings"])} if "settings" in values else {})

@@ -59,17 +59,29 @@ class Evaluator:
     on_batch: Callable[[int, int], None] = field(default=lambda *_: None)
     notice: Callable[[str], None] = field(default=lambda *_: None)
 
-    def measure(self, bank: AdapterBank | None, rows: Mapping[str, torch.Tensor]) -> dict[str, Measurement]:
-        """Measure each named row; a bank of None measures the base model under each name."""
+    def measure(
+        self,
+        bank: AdapterBank | None,
+        rows: Mapping[str, torch.Tensor],
+        asked: Mapping[str, Sequence[list[int]]] | None = None,
+    ) -> dict[str, Measurement]:
+        """Measure each named row; a bank of None measures the base model under each name.
+
+        `asked` has the prompts of rows that read them otherwise, such as with a direction in front. Scores and the
+        reference policy keep to the plain ones, so that the divergence is that of what the user gets.
+        """
         per_row = len(self.prompts) * self.settings.samples
-        texts = self._generate(bank, list(rows.values()))
+        prompts = [(asked or {}).get(name, self.prompt_ids) for name in rows]
+        texts = self._generate(bank, list(rows.values()), prompts)
         found = {}
         for number, (name, row) in enumerate(rows.items()):
             ids = texts[number * per_row : (number + 1) * per_row]
-            found[name] = self._measurement(ids, bank, row)
+            found[name] = self._measurement(ids, bank, row, prompts[number])
         return found
 
-    def _generate(self, bank: AdapterBank | None, rows: Sequence[torch.Tensor]) -> list[list[int]]:
+    def _generate(
+        self, bank: AdapterBank | None, rows: Sequence[torch.Tensor], prompts: Sequence[Sequence[list[int]]]
+    ) -> list[list[int]]:
         """Responses ordered by row, prompt, sample."""
         samples = self.settings.samples
         work = [(row, p, s) for row in range(len(rows)) for p in range(len(self.prompts)) for s in range(samples)]
@@ -81,7 +93,7 @@ class Evaluator:
                 self.base,
                 bank,
                 torch.stack([rows[row] for row, _, _ in batch]) if bank is not None else None,
-                [self.prompt_ids[p] for _, p, _ in batch],
+                [prompts[row][p] for row, p, _ in batch],
                 seeds=[_seed(self.seed, p, s) for _, p, s in batch],
                 max_new_tokens=self.settings.max_new_tokens,
                 temperature=self.settings.temperature,
@@ -92,7 +104,9 @@ class Evaluator:
 
         return in_parts(work, answer, self.settings.batch_size, self.notice)
 
-    def _measurement(self, ids: list[list[int]], bank: AdapterBank | None, row: torch.Tensor) -> Measurement:
+    def _measurement(
+        self, ids: list[list[int]], bank: AdapterBank | None, row: torch.Tensor, prompts: Sequence[list[int]]
+    ) -> Measurement:
         samples = self.settings.samples
         groups = [ids[start : start + samples] for start in range(0, len(ids), samples)]
         responses = [text.strip() for text in self.base.tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -100,7 +114,8 @@ class Evaluator:
         asked = [self.prompts[int(p)] for p in prompt]
         scores = score_cached(self.objectives, Completions(asked, responses), self.cache, finite=False)
         rows = row.expand(len(groups), -1) if bank is not None else None
-        found = self.scorer.divergence(self.prompt_ids, groups, self.base.pad_id, bank, rows, self.reference)
+        plain = None if prompts is self.prompt_ids else self.prompt_ids
+        found = self.scorer.divergence(prompts, groups, self.base.pad_id, bank, rows, self.reference, plain)
         log_ratio, kl = (values.double().numpy() for values in found)
         return Measurement(
             prompt=prompt,

@@ -1,12 +1,16 @@
-"""What the best-placed adapter of each objective has gained over the base, prompt by prompt."""
+"""What the best-placed adapters have gained over the base, prompt by prompt, and what is mere noise of the prompts."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from moalign.frontiers import ParetoPoint, bootstrap_interval
+from moalign.frontiers import ParetoPoint, bootstrap_interval, resampled_fronts
 from moalign.runs import BASE, Run
+
+_RESAMPLES = 200
 
 
 def gains(run: Run) -> list[dict[str, Any]]:
@@ -40,3 +44,17 @@ def _gain(run: Run, name: str, point: ParetoPoint, base: list[dict[str, Any]]) -
         "difference": float((after - before).mean()),
         "interval": interval[0].tolist(),
     }
+
+
+def redrawn(sources: Sequence[tuple[Run, str]], names: Sequence[str], seed: int) -> Float[np.ndarray, "b n m"]:
+    """The values of points, each a run and a key, over prompts that are drawn again, the same for all.
+
+    That is how they would vary together. Empty, Float[0, n, m], where texts of a point are missing, or answer other
+    prompts than those of the first.
+    """
+    rows = [run.samples(key) for run, key in sources]
+    prompts = [[json.dumps(row["prompt"]) for row in found] for found in rows]
+    if not prompts or not prompts[0] or any(other != prompts[0] for other in prompts):
+        return np.zeros((0, len(sources), len(names)))
+    scores = [np.array([[row["scores"][name] for name in names] for row in found]) for found in rows]
+    return resampled_fronts(scores, np.array(prompts[0]), np.random.default_rng(seed), _RESAMPLES)

@@ -140,20 +140,24 @@ class Scorer:
         bank: AdapterBank | None,
         rows: Row | None,
         reference: Reference = nullcontext,
+        plain: Sequence[list[int]] | None = None,
     ) -> tuple[Float[Tensor, " responses"], Float[Tensor, " responses"]]:
         """log pi/pi_ref of each response, and its share of KL(pi || pi_ref), in nats per sequence.
 
-        Within `reference()` the model is pi_ref: by default the base itself. Without a bank pi is the base.
+        Within `reference()` the model is pi_ref: by default the base itself. Without a bank pi is the base. `plain` are
+        the prompts as pi_ref reads them, where it does not read those of pi.
 
         Both estimate the KL without bias when the responses are drawn from pi. The second sums the exact divergence of
         every next-token distribution along the response, sum_t KL(pi(.|x,y_<t) || pi_ref(.|x,y_<t)): the first one's
         expectation given the past (Rao-Blackwell), so that it is never negative and varies far less.
         """
         log_ratio, kl = torch.zeros(2, sum(map(len, responses)))
-        for places, tokens, mine in self._passes(prompts, responses, pad, rows):
-            tokens = tokens.to(self.model.device)
+        for taken, places, tokens, mine in self._passes(prompts, responses, pad, rows):
+            tokens, asked = tokens.to(self.model.device), tokens
+            if plain is not None:
+                asked = self.pack([plain[i] for i in taken], [responses[i] for i in taken], pad)
             with reference():
-                theirs, matrix = self._features(tokens)
+                theirs, matrix = self._features(asked.to(self.model.device))
             with bank.rows(mine) if bank is not None else nullcontext():
                 policy, adapted = self._features(tokens)
             parts = torch.zeros(2, tokens.responses, device=policy.device)
@@ -185,15 +189,16 @@ class Scorer:
         `rows` has one row per prompt; without a bank the base model scores. The result is in order of appearance.
         """
         found = torch.zeros(sum(map(len, responses)))
-        for places, tokens, mine in self._passes(prompts, responses, pad, rows):
+        for _, places, tokens, mine in self._passes(prompts, responses, pad, rows):
             with bank.rows(mine) if bank is not None else nullcontext():
                 found[places] = self.logprobs(tokens).cpu()
         return found
 
     def _passes(
         self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], pad: int, rows: Row | None
-    ) -> Iterator[tuple[Tensor, Tokens, Row]]:
-        """Cut the work into passes: the responses' places in the result, their tokens, and a row per sequence."""
+    ) -> Iterator[tuple[list[int], Tensor, Tokens, Row]]:
+        """Cut the work into passes: the prompts, their responses' places in the result, the tokens, and a row for each
+        sequence."""
         lengths = [len(p) + sum(map(len, group)) for p, group in zip(prompts, responses, strict=True)]
         starts = np.cumsum([0, *map(len, responses)])
         rows = torch.zeros(len(prompts), 1) if rows is None else rows
@@ -208,7 +213,7 @@ class Scorer:
             shared = len(tokens.ids) == len(taken)
             repeats = torch.tensor([1 if shared else len(responses[i]) for i in taken])
             places = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in taken])
-            yield torch.tensor(places), tokens, rows[taken].repeat_interleave(repeats, dim=0)
+            yield taken, torch.tensor(places), tokens, rows[taken].repeat_interleave(repeats, dim=0)
 
 
 def _pieces(features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -2,17 +2,22 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from moalign.bank import AdapterBank
 from moalign.claims import claim
+from moalign.conditioning import condition
+from moalign.data import tokenize_prompts
+from moalign.direction import Direction
 from moalign.enumeration import read_world
 from moalign.errors import ObjectiveError
 from moalign.evaluation import Evaluator, Measurement, ranking_accuracy
 from moalign.files import write_json
-from moalign.planning import Plan, waves_of
+from moalign.frontiers import ParetoPoint
+from moalign.planning import Planner, Policy
 from moalign.preference import Preference
 from moalign.prepared import Prepared
 from moalign.progress import Reporter
@@ -40,10 +45,11 @@ def open_evaluator(prepared: Prepared, reporter: Reporter) -> Evaluator:
     )
 
 
-def plans_of(prepared: Prepared) -> list[list[Plan]]:
-    """The waves of adapters that a run is made of."""
-    sizes = {name: len(pairs) for name, pairs in prepared.pairs.items()}
-    return waves_of(prepared.run.config, prepared.data_digest, prepared.base.digest, sizes)
+def planner_of(prepared: Prepared) -> Planner:
+    """What a run is made of."""
+    prompts = dict.fromkeys(prepared.run.objectives, len(prepared.train_prompts))
+    sizes = prompts | {name: len(pairs) for name, pairs in prepared.pairs.items()}
+    return Planner(prepared.run.config, prepared.data_digest, prepared.base.digest, sizes)
 
 
 def learn_implicit(prepared: Prepared) -> None:
@@ -51,44 +57,64 @@ def learn_implicit(prepared: Prepared) -> None:
     for name in prepared.implicit:
         if name not in prepared.scorers:
             corner = Preference.of({name: 1.0})
-            key = next(plan.key for plan in plans_of(prepared)[0] if plan.preference == corner)
+            key = next(plan.key for plan in planner_of(prepared).corners() if plan.preference == corner)
             prepared.learn(name, prepared.run.store.load(key), key)
 
 
+def directed_ids(prepared: Prepared, direction: Direction) -> list[list[int]]:
+    """The evaluation prompts as a policy reads them that is told a direction."""
+    wording = prepared.run.config.method_settings.wording(prepared.run.objectives)
+    told = [condition(prompt, direction, wording, prepared.base.tokenizer) for prompt in prepared.prompts]
+    return tokenize_prompts(told, prepared.base.tokenizer)
+
+
 class Measurer:
-    """Measures the adapters of a run, `total` in all, and writes their points."""
+    """Measures the policies of a run, `total` in all, and writes their points."""
 
     def __init__(self, prepared: Prepared, reporter: Reporter, total: int):
         self.prepared, self.run, self.reporter, self.total = prepared, prepared.run, reporter, total
 
-    def measure(self, group: Sequence[Plan]) -> None:
+    def measure(self, group: Sequence[Policy]) -> None:
         """Measure those of the group that have no point yet, in the same batches."""
         evaluator = open_evaluator(self.prepared, self.reporter)
         self._measure_base(evaluator)
-        left = [plan for plan in group if not self.run.has_point(plan.key)]
+        left = [policy for policy in group if not self.run.has_point(policy.key)]
         if not left:
             return
-        with AdapterBank(self.prepared.base.model, {plan.key: self.run.store.load(plan.key) for plan in left}) as bank:
-            found = evaluator.measure(bank, {plan.key: bank.mixture({plan.key: 1.0}) for plan in left})
-            for plan in left:
-                self._write_accuracy(plan.key, bank)
+        adapters = dict.fromkeys(key for policy in left for key in policy.row)
+        with AdapterBank(self.prepared.base.model, {key: self.run.store.load(key) for key in adapters}) as bank:
+            rows = {policy.key: bank.mixture(policy.row) for policy in left}
+            found = evaluator.measure(bank, rows, self._asked(left))
+            for policy in left:
+                self._write_accuracy(policy.key, bank, rows[policy.key])
         front, refused = self.run.front(), None
-        for plan in left:
-            beta = self.run.config.method_settings.oracle_beta
+        for policy in left:
             try:
-                point = evaluator.point(plan.key, self.run.config.method, plan.preference, found[plan.key], beta)
+                point = self._point(evaluator, policy, found[policy.key])
             except ObjectiveError as error:  # of this adapter's texts: the others land first
                 refused = refused or error
                 continue
-            self.run.write_samples(plan.key, evaluator.sample_rows(found[plan.key]))
+            self.run.write_samples(policy.key, evaluator.sample_rows(found[policy.key]))
             self.run.add_point(point)
             status = front.add(point)
             volume = front.hypervolume()
             self.run.log("point", **point.as_dict(), status=status.name, hypervolume=volume)
-            self._say_truncated(found[plan.key])
+            self._say_truncated(found[policy.key])
             self.reporter.landed(point, status, volume, len(front), self.total)
         if refused is not None:
             raise refused
+
+    def _asked(self, policies: Sequence[Policy]) -> dict[str, list[list[int]]]:
+        """The prompts of policies that are told a direction, as they read them."""
+        told = [(policy.key, policy.direction) for policy in policies if policy.direction is not None]
+        return {key: directed_ids(self.prepared, direction) for key, direction in told}
+
+    def _point(self, evaluator: Evaluator, policy: Policy, found: Measurement) -> ParetoPoint:
+        config = self.run.config
+        beta = config.method_settings.oracle_beta
+        point = evaluator.point(policy.key, config.method, policy.preference, found, beta)
+        row = None if policy.row == {policy.key: 1.0} else policy.row
+        return replace(point, row=row, direction=policy.direction and policy.direction.components)
 
     def _say_truncated(self, found: Measurement) -> None:
         share = float(found.truncated.mean())
@@ -112,10 +138,10 @@ class Measurer:
                 lowest = found.scores.mean(0) - np.where(deviation > 0, 2 * deviation, 1.0)
                 chosen = self.run.config.reference_point or dict(zip(names, lowest.tolist(), strict=True))
                 self.run.write_samples(BASE, evaluator.sample_rows(found))
-                self._write_accuracy(BASE, None)
+                self._write_accuracy(BASE)
                 self.run.fix_reference(base, chosen)
 
-    def _write_accuracy(self, key: str, bank: AdapterBank | None) -> None:
+    def _write_accuracy(self, key: str, bank: AdapterBank | None = None, row: torch.Tensor | None = None) -> None:
         """Share of held-out pairs that the policy ranks as their labels do, per objective.
 
         `likelihood` asks which response it finds likelier; `reward` which it has made likelier than the base did (DPO's
@@ -125,7 +151,7 @@ class Measurer:
         for name, pairs in self.prepared.heldout.items():
             if not len(pairs):
                 continue
-            rows = bank.one_hot([key] * len(pairs)) if bank is not None else None
+            rows = row.expand(len(pairs), -1) if row is not None else None
             both = list(zip(pairs.chosen, pairs.rejected, strict=True))
             own = np.asarray(self.prepared.scorer.batched(pairs.prompt, both, pad, bank=bank, rows=rows)).reshape(-1, 2)
             reference = self.prepared.reference([*pairs.prompt, *pairs.prompt], [*pairs.chosen, *pairs.rejected])

@@ -1,32 +1,44 @@
-"""Which adapters a sweep trains, in which order, and how many side by side."""
+"""Which adapters a run trains, in which order, and which policies are measured of them."""
 
-import gc
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
-import torch
-from torch import Tensor
 
 from moalign import __version__
 from moalign.config import SweepConfig
+from moalign.direction import Direction
 from moalign.files import digest
 from moalign.frontiers import corners, lattice, riesz
+from moalign.methods import METHODS
+from moalign.methods.soup import SoupSettings
 from moalign.preference import Preference
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One adapter to come: its key, preference, primary objective, steps, and the keys it starts from."""
+    """One adapter to come: its key, preference, primary objective, steps, and the keys it starts from.
+
+    `stage` counts the adapters before it that it continues. Without steps it is a mere merge of its parents.
+    """
 
     key: str
     preference: Preference
     primary: str
     steps: int
     parents: tuple[str, ...] = ()
+    stage: int = 0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is measured as one point: a mixture of adapters, with a direction in its prompts or without."""
+
+    key: str
+    preference: Preference
+    row: dict[str, float]
+    direction: Direction | None = None
 
 
 def preferences_of(config: SweepConfig) -> list[Preference]:
@@ -49,34 +61,118 @@ def preferences_of(config: SweepConfig) -> list[Preference]:
     return [Preference.of(dict(zip(names, row.tolist(), strict=True))) for row in rows]
 
 
-def waves_of(config: SweepConfig, data_digest: str, base_digest: str, pairs: Mapping[str, int]) -> list[list[Plan]]:
-    """The adapters to train, in waves: a later wave needs all of the one before.
+class Planner:
+    """The adapters and policies of one run; keys are names by content, so that the same plan is found again."""
 
-    The corners come first where others need them: as the margin models of objectives that are learned from pairs
-    (they are the corner policies themselves, MODPO section 4), or as the ends between which a warm start begins. The
-    primary objective of a preference is its heaviest, so that its weight is at least 1/m and MODPO's 1/w_k is tame.
-    """
-    names, settings = tuple(config.objectives), config.method_settings
-    wanted = preferences_of(config)
-    ends = [Preference.of(dict.fromkeys([end], 1.0)) for end in names]
-    learned = [end for end in ends if config.objectives[next(iter(end.weights))].type is None]
-    first = ends if settings.warm_start else learned
-    common = [base_digest, data_digest, json.dumps(_determining(config), sort_keys=True)]
+    def __init__(self, config: SweepConfig, data_digest: str, base_digest: str, amounts: Mapping[str, int]):
+        self.config, self.settings, self.amounts = config, config.method_settings, amounts
+        self.names, self.adapters = tuple(config.objectives), METHODS[config.method].adapters
+        self._common = [base_digest, data_digest, json.dumps(_determining(config), sort_keys=True)]
+        self._ends = [Preference.of(dict.fromkeys([name], 1.0)) for name in self.names]
 
-    def plan(preference: Preference, parents: tuple[str, ...] = ()) -> Plan:
-        primary = names[int(np.argmax(preference.vector(names)))]
-        steps = settings.steps_for(pairs.get(primary, 0))
-        if parents:
-            steps = max(1, round(settings.warm_share * steps))
+    @property
+    def one_by_one(self) -> bool:
+        """Whether every adapter is a policy of its own, and every policy an adapter."""
+        return self.adapters == "each" or self._merges_factors
+
+    @property
+    def _merges_factors(self) -> bool:
+        return isinstance(self.settings, SoupSettings) and self.settings.merge == "factors"
+
+    def waves(self) -> list[list[Plan]]:
+        """The adapters of a run whose preferences are known beforehand; a later wave needs all of the one before."""
+        if self.adapters == "rounds":
+            return [[plan] for plan in self._rounds()]
+        if self.adapters == "corners":
+            return [wave for wave in (self.corners(), self._merged()) if wave]
+        waves = (self.first(), self.further(preferences_of(self.config)))
+        return [wave for wave in waves if wave]
+
+    def first(self) -> list[Plan]:
+        """The corners that others need.
+
+        As the margin models of objectives that are learned from pairs (they are the corner policies themselves, MODPO
+        section 4), or as the ends between which a warm start begins.
+        """
+        learned = [end for end in self._ends if self.config.objectives[next(iter(end.weights))].type is None]
+        return [self._plan(end) for end in (self._ends if self.settings.warm_start else learned)]
+
+    def corners(self) -> list[Plan]:
+        """An adapter for each objective alone."""
+        return [self._plan(end) for end in self._ends]
+
+    def further(self, preferences: Sequence[Preference]) -> list[Plan]:
+        """The adapters of these preferences that are not among the first, each once."""
+        first = self.first()
+        parents = tuple(plan.key for plan in first) if self.settings.warm_start else ()
+        done = {_positive(plan.preference) for plan in first}
+        wanted = {_positive(preference): preference for preference in reversed(preferences)}
+        unique = dict.fromkeys(wanted[_positive(preference)] for preference in preferences)
+        return [self._plan(preference, parents) for preference in unique if _positive(preference) not in done]
+
+    def policies(self, plans: Sequence[Plan]) -> list[Policy]:
+        """What is measured of these adapters; of all adapters together, where they are not policies one by one."""
+        if self.one_by_one:
+            return [Policy(plan.key, plan.preference, {plan.key: 1.0}) for plan in plans]
+        if self.adapters == "corners":
+            return [self._mixed(preference) for preference in preferences_of(self.config)]
+        last = self._rounds()[-1]
+        return [self._directed(last.key, direction) for direction in self._directions()]
+
+    def _plan(self, preference: Preference, parents: tuple[str, ...] = (), stage: int = 0, merge: bool = False) -> Plan:
+        # The primary objective is the heaviest, so that its weight is at least 1/m and MODPO's 1/w_k is tame.
+        primary = self.names[int(np.argmax(preference.vector(self.names)))]
+        together = METHODS[self.config.method].together  # one bank, so equally many steps
+        amount = max(self.amounts.values()) if together else self.amounts.get(primary, 0)
+        steps = 0 if merge else self.settings.steps_for(amount)
+        if parents and self.settings.warm_start:
+            steps = max(1, round(self.settings.warm_share * steps))
         weights = {name: weight for name, weight in preference.weights.items() if weight > 0}
-        key = f"{preference.key[:80]}-{digest(*common, json.dumps(weights), *parents)[:12]}"
-        return Plan(key, preference, primary, steps, parents)
+        key = f"{preference.key[:80]}-{digest(*self._common, json.dumps(weights), *parents)[:12]}"
+        return Plan(key, preference, primary, steps, parents, stage)
 
-    corner_plans = [plan(end) for end in first]
-    done = {_positive(end) for end in first}
-    parents = tuple(corner.key for corner in corner_plans) if settings.warm_start else ()
-    rest = [plan(preference, parents) for preference in wanted if _positive(preference) not in done]
-    return [wave for wave in (corner_plans, rest) if wave]
+    def _merged(self) -> list[Plan]:
+        """The adapters that average the factors of the corners, where that is what a mixture is taken to be."""
+        if not self._merges_factors:
+            return []
+        parents = tuple(plan.key for plan in self.corners())
+        between = [each for each in preferences_of(self.config) if _positive(each) not in map(_positive, self._ends)]
+        return [self._plan(preference, parents, merge=True) for preference in between]
+
+    def _rounds(self) -> list[Plan]:
+        """One adapter per round, each going on from the one before."""
+        even = Preference.of(dict.fromkeys(self.names, 1.0))
+        plans: list[Plan] = []
+        for number in range(self.settings.rounds):
+            plan = self._plan(even, tuple(plan.key for plan in plans[-1:]), number)
+            key = f"round{number + 1}-{digest(plan.key, str(number))[:12]}"
+            plans.append(Plan(key, even, plan.primary, plan.steps, plan.parents, number))
+        return plans
+
+    def _mixed(self, preference: Preference) -> Policy:
+        keys = [plan.key for plan in self.corners()]
+        weights = preference.vector(self.names).tolist()
+        row = {key: weight for key, weight in zip(keys, weights, strict=True) if weight}
+        own = [key for key in row if len(row) == 1]
+        return Policy(own[0] if own else row_key(preference, row), preference, row)
+
+    def _directions(self) -> list[Direction]:
+        asked = self.settings.directions
+        if asked is None:
+            return [Direction.toward(preference) for preference in preferences_of(self.config)]
+        return [Direction.of(components) for components in asked]
+
+    def _directed(self, key: str, direction: Direction) -> Policy:
+        direction.vector(self.names)
+        wanted = {name: max(component, 0.0) for name, component in direction.components.items()}
+        preference = Preference.of(wanted if any(wanted.values()) else dict.fromkeys(self.names, 1.0))
+        return Policy(f"{direction.key[:80]}-{digest(key, str(direction))[:12]}", preference, {key: 1.0}, direction)
+
+
+def row_key(preference: Preference, row: Mapping[str, float]) -> str:
+    """A name for a mixture of adapters."""
+    parts = (f"{name}:{weight:.6f}" for name, weight in sorted(row.items()))
+    return f"{preference.key[:80]}-{digest(*parts)[:12]}"
 
 
 def _positive(preference: Preference) -> tuple[tuple[str, float], ...]:
@@ -87,73 +183,13 @@ def _determining(config: SweepConfig) -> dict[str, object]:
     """The settings that an adapter depends on; the digest of the data has the rest, by content and not by path."""
     return {
         "method": config.method,
-        "settings": config.method_settings.model_dump(mode="json", exclude={"reference", "start"}),
+        "settings": config.method_settings.model_dump(
+            mode="json",
+            exclude={"reference": True, "start": True, "directions": True, "settings": {"reference", "start"}},
+        ),
         "adapter": config.adapter.model_dump(mode="json"),
         "objectives": list(config.objectives),
         "seed": config.seed,
         "dtype": config.dtype,
         "version": __version__.rsplit(".", 1)[0],
     }
-
-
-def groups_of(wave: Sequence[Plan], size: int) -> list[list[Plan]]:
-    """Neighbours of equal length in training, at most `size` together.
-
-    >>> plans = [Plan(str(i), Preference.of({"a": 1.0}), "a", steps) for i, steps in enumerate([5, 5, 5, 3])]
-    >>> [[plan.key for plan in group] for group in groups_of(plans, 2)]
-    [['0', '1'], ['2'], ['3']]
-    """
-    groups: list[list[Plan]] = []
-    for steps in dict.fromkeys(plan.steps for plan in wave):
-        same = [plan for plan in wave if plan.steps == steps]
-        groups += [same[start : start + size] for start in range(0, len(same), size)]
-    return groups
-
-
-def best_group_size(one_step, most: int, memory_gb: float | None) -> int:
-    """How many adapters to train side by side on this machine.
-
-    `one_step(size)` does a forward and a backward pass for `size` adapters. Sizes 1, 2, 4, ... up to `most` are timed
-    as long as they fit the memory; the smallest within 5 % of the best time per adapter wins, because its points land
-    sooner.
-    """
-    kept = _Kept()
-    with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
-        one_step(1)
-    budget = memory_gb * 2**30 if memory_gb else 0.6 * _free_bytes()
-    times: dict[int, float] = {}
-    sizes = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
-    for size in sizes:
-        if size > 1 and size * kept.bytes > budget:
-            break
-        one_step(size)
-        start = time.perf_counter()
-        one_step(size)
-        times[size] = (time.perf_counter() - start) / size
-        if times[size] > 1.3 * min(times.values()):
-            break
-    gc.collect()
-    fastest = min(times.values())
-    return next(size for size, seconds in times.items() if seconds <= 1.05 * fastest)
-
-
-class _Kept:
-    """Counts the bytes that autograd keeps for the backward pass, each storage once."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._seen: set[int] = set()
-
-    def add(self, tensor: Tensor) -> Tensor:
-        """Called by autograd for each tensor that it saves."""
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
-        return tensor
-
-
-def _free_bytes() -> float:
-    if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[0])
-    return float(psutil.virtual_memory().available)

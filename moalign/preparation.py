@@ -16,7 +16,6 @@ from moalign.errors import ConfigError, DataError
 from moalign.files import digest, read_json, write_json
 from moalign.generation import generate
 from moalign.logprobs import Scorer
-from moalign.methods import METHODS
 from moalign.models import load_base
 from moalign.objectives import build_objective
 from moalign.prepared import Notice, Prepared
@@ -35,7 +34,7 @@ def prepare(run: Run, notice: Notice) -> Prepared:
     }
     prepared = Prepared(run, base, Scorer.of(base.model), scorers, {}, {}, {}, [], [], notice)
     prepared.reference_policy, prepared.start = open_reference(run, base), start_of(run, base)
-    if METHODS[config.method].learns_from == "prompts":
+    if config.method_settings.learns_from == "prompts":
         _choose_prompts(prepared, _take_prompts(prepared))
         return prepared
     texts = _own_pairs(prepared)

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from moalign.blends import measure_blends, read_blends
-from moalign.dashboards import Blend, Gain, Report, Sample, write_report
+from moalign.dashboards import Band, Blend, Gain, Report, Sample, write_report
+from moalign.frontiers import ParetoSet, attainment_bands
+from moalign.gains import redrawn
+from moalign.mapping import calibrated
 from moalign.preference import Preference
 from moalign.preparation import prepare
 from moalign.progress import Reporter
@@ -36,17 +39,30 @@ def _record(run: Run) -> Report:
     numbers = {name: value for name, value in summary.items() if isinstance(value, float)}
     tau = {f"kendall_tau {name}": value for name, value in summary["kendall_tau"].items()}
     matched, _ = oracle_values(run, front)
+    promoted = {point.adapter for point in front}
+    blends = [record for record in read_blends(run) if record["adapter"] not in promoted]
     return Report(
         title=run.folder.resolve().name,
         front=front,
         indicators={**numbers, **tau},
         base=run.base_point(),
-        blends=[_blend(record) for record in read_blends(run)],
+        blends=[_blend(record) for record in blends],
         oracle=matched,
         samples=_samples(run, [BASE, *(point.adapter for point in front)]),
         facts=_facts(run),
         gains=[_gain(record) for record in summary["gains"]],
+        band=_band(run, front),
+        calibration=calibrated(run) if any(point.row for point in front) or blends else None,
     )
+
+
+def _band(run: Run, front: ParetoSet) -> Band | None:
+    """Where the front would lie with other prompts, for two objectives; None where texts of its points are missing."""
+    drawn = redrawn([(run, point.adapter) for point in front], run.objectives, run.config.seed)
+    if len(run.objectives) != 2 or len(front) < 2 or not len(drawn):
+        return None
+    outer, inner = attainment_bands(list(drawn), (0.05, 0.95))
+    return Band(outer, inner, "in 90 % of all samples of the prompts")
 
 
 def _blend(record: dict) -> Blend:

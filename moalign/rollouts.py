@@ -1,11 +1,13 @@
 """Completions of many policies in one batch, scored once: what an online method learns from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from moalign.bank import AdapterBank
 from moalign.batches import Prompt
@@ -85,12 +87,15 @@ def roll_out(
     prompts: Sequence[int],
     completions: int,
     stream: str,
+    rows: Mapping[str, Float[Tensor, " k"]] | None = None,
 ) -> Rollouts:
     """Let each policy of the bank answer each prompt `completions` times: one `generate` call for all of them.
 
     A completion is drawn by its own random numbers, named by `stream`, its prompt and its place in the group, the same
     for every policy: it does not depend on what else is in the batch. A batch that does not fit in memory is halved.
+    A key is an adapter of the bank, or the name of one of `rows`, mixtures of them.
     """
+    rows = rows or {key: bank.one_hot([key])[0] for key in keys}
     base, size = environment.base, len(prompts) * completions
     work = [(key, p, c) for key in keys for p in prompts for c in range(completions)]
 
@@ -98,7 +103,7 @@ def roll_out(
         return generate(
             base,
             bank,
-            bank.one_hot([key for key, _, _ in part]),
+            torch.stack([rows[key] for key, _, _ in part]),
             [environment.prompt_ids[p] for _, p, _ in part],
             seeds=[int(digest(f"{stream}/{p}/{c}")[:15], 16) for _, p, c in part],
             max_new_tokens=environment.max_new_tokens,

@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from moalign import __version__
+from moalign.adapters import Adapter
 from moalign.claims import claim
 from moalign.config import SweepConfig
 from moalign.enumeration import known_world
+from moalign.exploration import Exploration
 from moalign.files import create_once, digest, read_json
-from moalign.measuring import POLL_SECONDS, Measurer, learn_implicit, plans_of
-from moalign.merging import soup
+from moalign.grouping import best_group_size, groups_of
+from moalign.measuring import POLL_SECONDS, Measurer, learn_implicit, planner_of
+from moalign.merging import factor_average, soup
 from moalign.methods import METHODS, Job, PairData, Workplace
 from moalign.models import adapter_factory, describe
-from moalign.planning import Plan, best_group_size, groups_of, preferences_of
+from moalign.planning import Plan, Policy, preferences_of
 from moalign.preference import Preference
 from moalign.preparation import prepare
 from moalign.progress import Reporter
@@ -29,8 +32,10 @@ from moalign.runs import Run
 from moalign.trackers import open_trackers
 
 Stopping = Callable[[str, dict[str, Any]], None]
+Item = TypeVar("Item", Plan, Policy)
 
 _LOG_STEPS = 10
+_TOGETHER = 16  # policies that are measured in the same batches
 
 
 def run_sweep(config: SweepConfig, folder: str | Path, reporter: Reporter | None = None) -> Run:
@@ -53,10 +58,10 @@ class _Sweep:
         self.run, self.reporter = run, reporter
         self.prepared = prepare(run, reporter.notice)
         self.method, self.settings = METHODS[run.config.method], run.config.method_settings
-        self.waves = plans_of(self.prepared)
-        self.plans = [plan for wave in self.waves for plan in wave]
+        self.planner = planner_of(self.prepared)
+        self.exploration = Exploration(run, self.planner)
         known_world(self.prepared)
-        self.measurer = Measurer(self.prepared, reporter, len(self.plans))
+        self.measurer = Measurer(self.prepared, reporter, self.exploration.total)
         self.trackers = open_trackers(run.config.trackers, run.folder)
         settings = run.config.adapter
         self._fresh = adapter_factory(
@@ -66,21 +71,25 @@ class _Sweep:
     def finish(self) -> None:
         """Work until every plan has its adapter and its point."""
         try:
-            for wave in self.waves:
+            for wave in self.exploration.waves():
                 groups = groups_of(wave, self._group_size(wave))
                 self._each(groups, self._trained, self._train)
-                learn_implicit(self.prepared)
-                self._each(groups, self._measured, self.measurer.measure)
+                if self.planner.one_by_one:
+                    learn_implicit(self.prepared)
+                    self._measure([self.planner.policies(group) for group in groups])
+            if not self.planner.one_by_one:
+                policies = self.planner.policies([])
+                self._measure([policies[i : i + _TOGETHER] for i in range(0, len(policies), _TOGETHER)])
         finally:
             for tracker in self.trackers:
                 tracker.finish()
         shutil.rmtree(self.run.folder / "checkpoints", ignore_errors=True)  # what kills have left of finished groups
 
+    def _measure(self, groups: Sequence[list[Policy]]) -> None:
+        self._each(groups, self._measured, self.measurer.measure)
+
     def _each(
-        self,
-        groups: Sequence[list[Plan]],
-        done: Callable[[Sequence[Plan]], bool],
-        work: Callable[[list[Plan]], None],
+        self, groups: Sequence[list[Item]], done: Callable[[Sequence[Item]], bool], work: Callable[[list[Item]], None]
     ) -> None:
         """Do the groups that are nobody else's, and wait for those that are."""
         while left := [group for group in groups if not done(group)]:
@@ -96,8 +105,8 @@ class _Sweep:
     def _trained(self, group: Sequence[Plan]) -> bool:
         return all(plan.key in self.run.store for plan in group)
 
-    def _measured(self, group: Sequence[Plan]) -> bool:
-        return all(self.run.has_point(plan.key) for plan in group)
+    def _measured(self, group: Sequence[Policy]) -> bool:
+        return all(self.run.has_point(policy.key) for policy in group)
 
     # Training
 
@@ -108,13 +117,18 @@ class _Sweep:
             checkpoint = self._checkpoint(left)
         jobs, stopped = [self._job(plan) for plan in left], {}
         workplace = self._workplace(left, checkpoint, stopped.__setitem__)
-        adapters = self.method.train(jobs, workplace, self.settings)
+        adapters = {job.key: job.start for job in jobs}  # of a mere merge
+        if left[0].steps:
+            adapters = self.method.train(jobs, workplace, self.settings)
         for plan in left:
             record = self._record(plan) | ({"stopped": stopped[plan.key]} if plan.key in stopped else {})
             self.run.store.save(plan.key, adapters[plan.key], record, self.prepared.base.name)
         checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(_scratch(checkpoint), ignore_errors=True)
+        if not self.planner.one_by_one:
+            return
         if set(self.run.objectives) <= set(self.prepared.scorers):  # else once the whole wave is trained
-            self.measurer.measure(group)
+            self.measurer.measure(self.planner.policies(group))
 
     def _checkpoint(self, group: Sequence[Plan]) -> Path:
         return self.run.folder / "checkpoints" / f"{_name(group)}.safetensors"
@@ -123,12 +137,18 @@ class _Sweep:
         # One seed for all: adapters that begin alike can be blended (rewarded soups, section 2).
         start = self.prepared.start[0] if self.prepared.start else self._fresh(self.run.config.seed)
         if plan.parents:
-            parents = [self.run.store.load(key) for key in plan.parents]
-            wanted, adapter = plan.preference.vector(self.run.objectives).tolist(), self.run.config.adapter
-            start = soup(parents, wanted, adapter.rank, adapter.alpha / adapter.rank)
-        return Job(plan.key, plan.preference, plan.primary, start, plan.steps)
+            start = self._from(plan, [self.run.store.load(key) for key in plan.parents])
+        return Job(plan.key, plan.preference, plan.primary, start, plan.steps, plan.stage)
 
-    def _workplace(self, group: list[Plan], checkpoint: Path | None, on_stop: Stopping) -> Workplace:
+    def _from(self, plan: Plan, parents: list[Adapter]) -> Adapter:
+        if plan.stage:
+            return parents[0]
+        wanted, adapter = plan.preference.vector(self.run.objectives).tolist(), self.run.config.adapter
+        if not plan.steps:
+            return factor_average(parents, wanted)
+        return soup(parents, wanted, adapter.rank, adapter.alpha / adapter.rank)
+
+    def _workplace(self, group: list[Plan], checkpoint: Path, on_stop: Stopping) -> Workplace:
         def on_step(step: int, steps: int, numbers: dict[str, float]) -> None:
             label = str(group[0].preference) if len(group) == 1 else f"{len(group)} preferences"
             self.reporter.bar(f"training {label}", step, steps, _first(numbers))
@@ -150,6 +170,7 @@ class _Sweep:
             on_step=on_step,
             on_record=self._log_record,
             on_stop=on_stop,
+            scratch=_scratch(checkpoint),
             notice=self.reporter.notice,
         )
 
@@ -160,11 +181,13 @@ class _Sweep:
             tracker.log(values["step"], numbers)
 
     def _data(self, primaries: Iterable[str]) -> dict[str, PairData]:
-        wanted = sorted(set(primaries)) if self.method.learns_from == "pairs" else []
+        if self.settings.learns_from == "prompts":
+            return {}
+        wanted = self.run.objectives if self.method.together else sorted(set(primaries))
         return {name: self.prepared.pair_data(name) for name in wanted}
 
     def _environment(self) -> Environment | None:
-        if self.method.learns_from == "pairs":
+        if self.settings.learns_from == "pairs":
             return None
         return self.prepared.environment(self.settings.max_new_tokens or self.run.config.evaluation.max_new_tokens)
 
@@ -187,13 +210,14 @@ class _Sweep:
     def _group_size(self, wave: Sequence[Plan]) -> int:
         """Fixed once for a run, so that a continued one has the same groups and so the same arithmetic."""
         asked, path = self.run.config.group_size, self.run.folder / "plan.json"
+        if self.method.together:
+            return len(wave)
         if asked != "auto":
             return asked
-        if self.method.learns_from == "prompts":  # rollouts of all preferences are one batch
-            return max(len(wave) for wave in self.waves)
+        if self.settings.learns_from == "prompts":  # rollouts of all preferences are one batch
+            return self.exploration.widest
         if not path.is_file():
-            most = max(len(wave) for wave in self.waves)
-            create_once(path, {"group_size": self._time_groups(wave[0], most)})
+            create_once(path, {"group_size": self._time_groups(wave[0], self.exploration.widest)})
         return read_json(path)["group_size"]
 
     def _time_groups(self, plan: Plan, most: int) -> int:
@@ -214,7 +238,12 @@ class _Sweep:
         return best_group_size(one_step, most, self.run.config.memory_gb)
 
 
-def _name(group: Sequence[Plan]) -> str:
+def _scratch(checkpoint: Path) -> Path:
+    """Where a method leaves what it wants back, beside its checkpoint."""
+    return checkpoint.with_suffix("")
+
+
+def _name(group: Sequence[Plan | Policy]) -> str:
     """A group's name on disk: its one key, or a digest of all."""
     return group[0].key if len(group) == 1 else f"group-{digest(*(plan.key for plan in group))[:12]}"
 

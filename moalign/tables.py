@@ -21,9 +21,7 @@ _MEANING = {
 
 def describe(summary: dict[str, Any], folder: Path, report_path: Path | None) -> None:
     """Print the points, the indicators, and where the report is."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 200  # a file or a pipe has no width; 80 would cut the tables
+    console = _console()
     console.print(_points(summary))
     for name, meaning in _MEANING.items():
         if summary[name] is not None:
@@ -36,6 +34,31 @@ def describe(summary: dict[str, Any], folder: Path, report_path: Path | None) ->
         console.print(_accuracy(summary))
     if report_path is not None:
         console.print(f"  report: {report_path}")
+
+
+def describe_gaps(found: dict[str, Any]) -> None:
+    """Print what `moalign fill` found between adapters, and what came of it."""
+    console, table = _console(), _table()
+    for name in ("between", "size", "gain expected", "gain measured", "noise", ""):
+        table.add_column(name, justify="left" if name in ("between", "") else "right", no_wrap=True)
+    for gap in found["gaps"]:
+        told = "covered by a blend" if gap["covered_by_blend"] else "trained" if gap["trained"] else "left open"
+        gains = (f"{gap[name]:.4f}" for name in ("gain_expected", "gain_measured", "noise"))
+        table.add_row(escape(" and ".join(gap["between"])), f"{gap['size']:.2f}", *gains, told)
+    if found["gaps"]:
+        console.print(table)
+    before, after = found["hypervolume_before"], found["hypervolume_after"]
+    console.print(
+        f"  hypervolume {before:.4f} -> {after:.4f}, by {found['adapters_trained']} branches of which "
+        f"{len(found['adapters_kept'])} adapters were kept, and by blends"
+    )
+
+
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width; 80 would cut the tables
+    return console
 
 
 def _points(summary: dict[str, Any]) -> Table:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import safetensors.torch
@@ -38,6 +38,17 @@ class Optimisation:
     warmup: float
     max_gradient_norm: float
 
+    @classmethod
+    def of(cls, steps: int, settings: Any) -> "Optimisation":
+        """As a method's settings have it, for so many steps."""
+        return cls(
+            steps=steps,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup=settings.warmup,
+            max_gradient_norm=settings.max_gradient_norm,
+        )
+
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..., steps - 1."""
         warm = math.ceil(self.warmup * self.steps)
@@ -63,6 +74,23 @@ def batch_order(lengths: Sequence[int], size: int, seed: int, step: int) -> list
     return ordered[batch * size : (batch + 1) * size].tolist()
 
 
+@runtime_checkable  # the tests check annotations at run time
+class Steers(Protocol):
+    """What decides something about a step before it is taken; `state` and `load` carry it over a restart."""
+
+    def before(self, step: int) -> None:
+        """Called before every step."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        ...
+
+
 class GroupTrainer:
     """Steps, checkpoints and memory of one group of adapters.
 
@@ -70,24 +98,29 @@ class GroupTrainer:
     say puts its own together from `restore`, `gradients`, `clip`, `update` and `save`.
     """
 
-    def __init__(self, bank: AdapterBank, optimisation: Optimisation, workplace: Workplace):
+    def __init__(self, bank: AdapterBank, optimisation: Optimisation, workplace: Workplace, shared: bool = False):
         self.bank, self.optimisation, self.workplace = bank, optimisation, workplace
         self.parameters = bank.parameters()
         self.adam = torch.optim.AdamW(self.parameters, weight_decay=optimisation.weight_decay)
-        self.passes = workplace.passes
+        self.passes, self.shared = workplace.passes, shared
         self._saved = time.monotonic()
 
-    def run(self, entries: Callable[[int], list[Entry]], loss: Loss) -> None:
+    def run(self, entries: Callable[[int], list[Entry]], loss: Loss, steering: Steers | None = None) -> None:
         """Take all the steps that are left after the last checkpoint."""
-        start, _, _ = self.restore()
+        start, state, _ = self.restore()
+        if steering is not None and state:
+            steering.load(state)
         for step in range(start, self.optimisation.steps):
+            if steering is not None:
+                steering.before(step)
             value, _ = self.gradients(entries(step), loss)
             norms = self.clip()
             self.update(step)
             self.workplace.on_step(
                 step + 1, self.optimisation.steps, {"loss": value, "gradient_norm": norms.mean().item()}
             )
-            self.save(step + 1)
+            self.workplace.on_bank(step + 1, self.bank)
+            self.save(step + 1, None if steering is None else steering.state())
 
     def gradients(self, entries: list[Entry], loss: Loss) -> tuple[float, list[list[Tensor]]]:
         """Take the gradients of one step: each job's mean over its own entries, into the parameters.
@@ -124,7 +157,8 @@ class GroupTrainer:
             part = entries[start : start + size]
             losses = loss(part)
             # The mean over each job's own entries, of which a small data set may have fewer than a batch.
-            share = torch.tensor([1 / counts[job] for job, _ in part], device=losses.device)
+            jobs = len(counts) if self.shared else 1
+            share = torch.tensor([1 / (jobs * counts[job]) for job, _ in part], device=losses.device)
             if losses.ndim == 1:
                 (losses * share).sum().backward()
                 total += losses.sum().item()

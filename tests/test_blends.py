@@ -1,6 +1,7 @@
 """Between the trained preferences: which mixture serves a wish, and what mixtures attain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,15 @@ import pytest
 from made_runs import THREE, made_run, point
 
 from moalign.adapters import Adapter
-from moalign.blends import measure_blends, neighbours, read_blends, row_for
+from moalign.blends import (
+    blend_between,
+    measure_blend,
+    measure_blends,
+    mixed,
+    neighbours,
+    read_blends,
+    row_for,
+)
 from moalign.config import EvaluationSettings
 from moalign.errors import PreferenceError, RunError
 from moalign.evaluation import Evaluator
@@ -129,3 +138,68 @@ def test_a_mixture_is_measured_as_the_row_that_it_is(run: Run, evaluator: Evalua
     assert first["kl_to_reference"] > 0
     assert first["method"] == "blend"
     assert len(run.front()) == 3
+
+
+# Points that are mixtures themselves
+
+
+def test_a_mixture_of_mixtures_is_what_it_comes_to() -> None:
+    """.5 of a, and .5 of (.2 a + .8 b), is .6 a + .4 b; what counts 0 is left out, whichever way it comes."""
+    assert mixed([({"a": 1.0}, 0.5), ({"a": 0.2, "b": 0.8}, 0.5)]) == pytest.approx({"a": 0.6, "b": 0.4})
+    assert mixed([({"a": 1.0}, 1.0), ({"b": 1.0}, 0.0)]) == {"a": 1.0}
+    assert mixed([({"a": 1.0, "b": 0.0}, 1.0)]) == {"a": 1.0}
+    assert mixed([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("warm", "row"),
+    [
+        (0.5, {"w": 0.3, "b": 0.7}),
+        (0.75, {"w": 0.65, "b": 0.35}),
+        (0.25, {"w": 0.15, "b": 0.85}),
+        (1.0, {"w": 1.0}),
+    ],
+)
+def test_a_wish_beside_a_point_that_is_a_mixture_is_a_mixture_of_its_adapters(
+    tmp_path: Path, warm: float, row: dict[str, float]
+) -> None:
+    """The point of (1/2, 1/2) is .3 w + .7 b, and halfway from it to w is .65 w + .35 b."""
+    run = made_run(tmp_path, points={key: THREE[key] for key in "wb"})
+    run.add_point(replace(point("mix", *THREE["m"]), row={"w": 0.3, "b": 0.7}))
+    assert row_for(run, wish(warm)) == pytest.approx(row)
+
+
+def test_between_two_points_lies_the_mixture_of_both_and_the_preference_between_theirs() -> None:
+    """A quarter of the way from (1, 0) to (1/2, 1/2), where the second point is half of each adapter."""
+    first, second = point("w", *THREE["w"]), replace(point("mix", *THREE["m"]), row={"w": 0.5, "b": 0.5})
+    found = blend_between(first, second, 0.25)
+    assert found.row == pytest.approx({"w": 0.875, "b": 0.125})
+    assert found.preference.weights == pytest.approx({"warm": 0.875, "brief": 0.125})
+    assert found.key == blend_between(second, first, 0.75).key
+    assert found.key != blend_between(first, second, 0.5).key
+    assert found.direction is None
+
+
+def test_preferences_that_name_other_objectives_meet_between() -> None:
+    """What a preference leaves out it gives no weight."""
+    first, second = (
+        replace(point(key, *THREE[key]), preference=Preference.of({name: 1.0}))
+        for key, name in (("w", "warm"), ("b", "brief"))
+    )
+    assert blend_between(first, second, 0.25).preference.weights == {"brief": 0.25, "warm": 0.75}
+
+
+def test_a_measured_blend_is_read_again_and_its_texts_are_kept(
+    run: Run, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row of the point is what was mixed; texts: two answers to each of two prompts, whose scores average to it."""
+    points = {each.adapter: each for each in run.front()}
+    policy = blend_between(points["w"], points["b"], 0.25)
+    found = measure_blend(run, evaluator, policy)
+    assert (found.adapter, found.row, found.method) == (policy.key, {"w": 0.75, "b": 0.25}, "blend")
+    texts = run.samples(policy.key)
+    assert len(texts) == 4
+    assert sum(text["scores"]["brief"] for text in texts) / 4 == pytest.approx(found.values["brief"])
+    monkeypatch.setattr(Evaluator, "measure", lambda *_: pytest.fail("measured twice"))
+    assert measure_blend(run, evaluator, policy) == found
+    assert [blend["adapter"] for blend in read_blends(run)] == [policy.key]

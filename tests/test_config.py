@@ -41,6 +41,8 @@ def test_the_resolved_settings_read_back_as_the_same_settings() -> None:
             data={"responses": {"prompts": "p.jsonl", "per_prompt": 4}},
             reference_point={"brief": -1.0, "varied": -2.5},
             trackers=["tensorboard"],
+            explorer={"type": "crowding", "points": 7},
+            fill={"steps": 9},
         )
     )
     again = parse_config(yaml.safe_load(config.to_yaml()))
@@ -76,6 +78,8 @@ def test_the_resolved_settings_read_back_as_the_same_settings() -> None:
         ({"reference_point": {"brief": float("nan"), "varied": 1}}, "reference_point.brief: "),
         ({"data": {"holdout": 1}}, "data.holdout: "),
         ({"data": {"labels": "bradley-terry"}}, "data.labels: "),
+        ({"fill": {"step": 3}}, "unknown key 'step'; did you mean 'steps'?"),
+        ({"fill": {"retain": 1.5}}, "fill.retain: "),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(change: dict[str, Any], expected: str) -> None:

@@ -75,7 +75,7 @@ def test_the_divergence_is_that_of_the_log_probabilities(evaluator: Evaluator, b
     """log pi(y|x) - log pi_ref(y|x), each from a plain forward pass over prompt and response."""
     found = evaluator.measure(bank, {"a": bank.mixture({"a": 1.0})})["a"]
     model = evaluator.base.model
-    ids = evaluator._generate(bank, [bank.mixture({"a": 1.0})])
+    ids = evaluator._generate(bank, [bank.mixture({"a": 1.0})], [evaluator.prompt_ids])
     for i, response in enumerate(ids):
         prompt = evaluator.prompt_ids[found.prompt[i]]
         whole = torch.tensor([prompt + response])
@@ -90,6 +90,42 @@ def test_the_divergence_is_that_of_the_log_probabilities(evaluator: Evaluator, b
                 assert found.log_ratio[i] == pytest.approx(logprob() - reference, abs=1e-3)
         assert found.length[i] == len(response)
         assert found.truncated[i] == (response[-1] != 2)
+
+
+def test_a_row_that_is_told_something_is_scored_and_compared_by_the_plain_prompt(
+    evaluator: Evaluator, bank: AdapterBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes and is read behind what it is told, beside a row that is told nothing and the same as ever; objectives
+    see the plain prompts; and KL is sum_t KL(pi(.|told, y_<t) || pi_ref(.|plain, y_<t)), by log-softmax by hand."""
+    tokenizer, model = evaluator.base.tokenizer, evaluator.base.model
+    told = [tokenizer(f"Be brief! {prompt}")["input_ids"] for prompt in evaluator.prompts]
+    seen: list[list[str]] = []
+    score = Length.score
+    monkeypatch.setattr(Length, "score", lambda self, c: (seen.append(list(c.prompts)), score(self, c))[1])
+    rows = {"told": bank.mixture({"a": 0.5, "b": 0.5}), "plain": bank.mixture({"b": 1.0})}
+    found = evaluator.measure(bank, rows, {"told": told})
+    assert set().union(*seen) == set(evaluator.prompts)
+
+    alone = evaluator.measure(bank, {"plain": rows["plain"]})["plain"]
+    assert same(found["plain"], alone)
+    assert found["told"].responses != evaluator.measure(bank, {"told": rows["told"]})["told"].responses
+    ids = evaluator._generate(bank, [rows["told"]], [told])
+    assert [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)] == found["told"].responses
+
+    def distributions(prompt: list[int], response: list[int]) -> torch.Tensor:
+        return model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+
+    for i, response in enumerate(ids):
+        place = found["told"].prompt[i]
+        with torch.no_grad():
+            reference = distributions(evaluator.prompt_ids[place], response)
+            with bank.rows(rows["told"][None]):
+                policy = distributions(told[place], response)
+        own = torch.tensor(response)[:, None]
+        expected = (policy - reference).gather(1, own).sum(), (policy.exp() * (policy - reference)).sum()
+        assert found["told"].log_ratio[i] == pytest.approx(float(expected[0]), abs=1e-3)
+        assert found["told"].kl[i] == pytest.approx(float(expected[1]), abs=1e-3)
+    assert found["told"].kl.min() > 0.1
 
 
 def test_nothing_is_scored_twice(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:

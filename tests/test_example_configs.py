@@ -15,7 +15,7 @@ from moalign.config import SweepConfig, load_config, parse_config
 from moalign.runs import Run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "examples" / "configs"
-SWEEPS = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name != "sft.yaml")  # that one: test_tuning.py
+SWEEPS = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name not in ("sft.yaml", "reward_model.yaml"))
 HEADS = ("politeness", "meaningfulness", "actionability", "safety")
 
 

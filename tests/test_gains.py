@@ -7,7 +7,7 @@ import pytest
 
 from moalign.config import parse_config
 from moalign.frontiers import ParetoPoint
-from moalign.gains import gains
+from moalign.gains import gains, redrawn
 from moalign.preference import Preference
 from moalign.runs import BASE, Run
 
@@ -57,3 +57,35 @@ def test_without_the_bases_samples_there_are_none(run: Run) -> None:
 def test_other_prompts_are_not_compared(run: Run) -> None:
     run.write_samples("x", run.samples("x")[:10])
     assert [gain["objective"] for gain in gains(run)] == ["b"]
+
+
+def test_points_are_drawn_again_over_the_same_prompts(run: Run) -> None:
+    """Each varies by its standard error over prompts, about 10 / sqrt(20); their difference, prompt by prompt, hardly.
+
+    x lies 3 of a above y, and 1 of b below it.
+    """
+    found = redrawn([(run, "y"), (run, "x")], NAMES, 0)
+    assert found.shape[1:] == (2, 2)
+    assert len(found) >= 50
+    scores = np.array([[row["scores"][name] for name in NAMES] for row in run.samples("x")])
+    errors = scores.reshape(20, 2, 2).mean(1).std(0, ddof=1) / np.sqrt(20)
+    np.testing.assert_allclose(found[:, 1].std(0), errors, rtol=0.3)
+    np.testing.assert_allclose(found[:, 1].mean(0), scores.mean(0), atol=3 * errors.max() / np.sqrt(50))
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], np.broadcast_to([3.0, -1.0], (len(found), 2)), atol=0.02)
+
+
+def test_the_same_seed_draws_the_same_and_columns_stand_as_they_are_named(run: Run) -> None:
+    found = redrawn([(run, "x")], NAMES, 7)
+    np.testing.assert_array_equal(redrawn([(run, "x")], ("b", "a"), 7), found[..., ::-1])
+    assert not np.array_equal(redrawn([(run, "x")], NAMES, 8), found)
+
+
+def test_points_that_cannot_be_drawn_together_are_not_drawn(run: Run) -> None:
+    """No points; texts that answer other prompts, or are missing."""
+    both = [(run, "y"), (run, "x")]
+    assert redrawn([], NAMES, 0).shape == (0, 0, 2)
+    run.write_samples("x", [{**row, "prompt": "another"} for row in run.samples("x")])
+    assert redrawn(both, NAMES, 0).shape == (0, 2, 2)
+    (run.folder / "samples" / "x.jsonl").unlink()
+    assert redrawn(both, NAMES, 0).shape == (0, 2, 2)
+    assert len(redrawn(both[:1], NAMES, 0)) > 0

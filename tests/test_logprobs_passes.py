@@ -72,6 +72,25 @@ def test_divergence(scorer, bank, llama, monkeypatch):
     assert (log_ratio[4], kl[4]) == (0, 0), "an empty response diverges by nothing"
 
 
+def test_divergence_from_a_reference_that_reads_other_prompts(scorer, bank, llama):
+    """pi reads the prompts as it is told, pi_ref the plain ones, of other lengths; whatever the passes and layouts."""
+    told = [[50, 51, 52, *PROMPTS[0]], PROMPTS[1], PROMPTS[2][1:], [60, *PROMPTS[3]]]
+    ratios, divergences = [], []
+    for i, response in ALONE:
+        reference = distributions(llama, PROMPTS[i], response)
+        with bank.rows(ROWS[i : i + 1]):
+            policy = distributions(llama, told[i], response)
+        ratios.append(own(policy, response) - own(reference, response))
+        divergences.append((policy.exp() * (policy - reference)).sum())
+    log_ratio, kl = scorer.divergence(told, RESPONSES, 0, bank, torch.tensor(ROWS), plain=PROMPTS)
+    torch.testing.assert_close(log_ratio, torch.stack(ratios), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(kl, torch.stack(divergences), rtol=1e-4, atol=1e-4)
+    without = scorer.divergence(PROMPTS, RESPONSES, 0, bank, torch.tensor(ROWS))
+    same = scorer.divergence(PROMPTS, RESPONSES, 0, bank, torch.tensor(ROWS), plain=PROMPTS)
+    torch.testing.assert_close(same, without, rtol=1e-5, atol=1e-5)
+    assert (kl - without[1])[0].abs() > 0.1, "what it is told must matter"
+
+
 def test_no_divergence_from_itself(scorer, bank):
     """A row of zeros is the base: both are 0 to the last bit."""
     log_ratio, kl = scorer.divergence(PROMPTS, RESPONSES, 0, bank, torch.zeros(4, 2))

@@ -1,15 +1,14 @@
-"""Which adapters a sweep trains, in which order, and how many side by side."""
+"""Which adapters a sweep trains, in which order, and which policies are measured of them."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from moalign import planning
 from moalign.config import SweepConfig, parse_config
+from moalign.direction import Direction
 from moalign.errors import PreferenceError
-from moalign.planning import Plan, best_group_size, groups_of, preferences_of, waves_of
+from moalign.planning import Plan, Planner, Policy, preferences_of
 from moalign.preference import Preference
 
 RULES = {"a": {"type": "length"}, "b": {"type": "length"}, "c": {"type": "length"}}
@@ -20,8 +19,12 @@ def config(objectives: dict[str, Any] = RULES, **changes: Any) -> SweepConfig:
     return parse_config({"base": "org/name", "objectives": objectives, **changes})
 
 
+def planner(config: SweepConfig, data: str = "d", base: str = "b") -> Planner:
+    return Planner(config, data, base, PAIRS)
+
+
 def waves(config: SweepConfig, data: str = "d", base: str = "b") -> list[list[Plan]]:
-    return waves_of(config, data, base, PAIRS)
+    return planner(config, data, base).waves()
 
 
 def keys(config: SweepConfig, data: str = "d", base: str = "b") -> list[str]:
@@ -134,54 +137,86 @@ def test_keys_depend_on_all_that_determines_an_adapter(change: dict[str, Any]) -
 def test_keys_are_readable_and_short_enough_for_a_file_system() -> None:
     """255 bytes is what a file name may have; hundreds of objectives would not fit."""
     many = {f"objective-with-a-long-name-{i}": {"type": "length"} for i in range(30)}
-    (wave,) = waves_of(config(many, preferences={"riesz": 30}), "d", "b", dict.fromkeys(many, 64))
+    (wave,) = Planner(config(many, preferences={"riesz": 30}), "d", "b", dict.fromkeys(many, 64)).waves()
     assert all(len(plan.key) < 120 for plan in wave)
     assert keys(config(preferences={"list": [{"a": 0.7, "b": 0.3}]}))[0].startswith("a70-b30-")
 
 
-def test_groups_are_of_one_length_in_training() -> None:
-    plans = [Plan(str(i), Preference.of({"a": 1.0}), "a", steps) for i, steps in enumerate([5, 3, 5, 5, 3])]
-    assert [[plan.key for plan in group] for group in groups_of(plans, 2)] == [["0", "2"], ["3"], ["1", "4"]]
+# Corners, rounds, and what is measured
 
 
-class Machine:
-    """A machine whose step for n adapters takes `seconds[n]`, and keeps n * kept bytes for the backward pass."""
-
-    def __init__(self, seconds: dict[int, float], kept: int = 4):
-        self.seconds, self.kept, self.clock, self.asked = seconds, kept, 0.0, []
-
-    def one_step(self, size: int) -> None:
-        self.asked.append(size)
-        x = torch.ones(size * self.kept // 4, requires_grad=True)
-        (x * x).sum().backward()
-        self.clock += self.seconds[size]
+def soup(**changes: Any) -> Planner:
+    return planner(config(method="soup", settings=changes, preferences={"lattice": 2}))
 
 
-def size_on(machine: Machine, monkeypatch: pytest.MonkeyPatch, most: int, memory_gb: float | None = 1.0) -> int:
-    monkeypatch.setattr(planning.time, "perf_counter", lambda: machine.clock)
-    return best_group_size(machine.one_step, most, memory_gb)
+def test_a_method_of_single_preferences_has_a_policy_for_each_adapter() -> None:
+    planning = planner(config(preferences={"lattice": 2}))
+    (wave,) = planning.waves()
+    assert planning.one_by_one
+    assert planning.policies(wave[:2]) == [Policy(plan.key, plan.preference, {plan.key: 1.0}) for plan in wave[:2]]
 
 
-def test_the_smallest_of_the_fastest_group_sizes_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Per adapter 1, .6, .51, .5 seconds: 4 is within 5 % of the best (.5), 2 is not."""
-    machine = Machine({1: 1.0, 2: 1.2, 4: 4 * 0.51, 8: 4.0})
-    assert size_on(machine, monkeypatch, most=8) == 4
+def test_a_soup_trains_corners_alone_and_measures_every_preference_as_a_row() -> None:
+    planning = soup()
+    (wave,) = planning.waves()
+    assert [plan.preference for plan in wave] == [Preference.of({name: 1.0}) for name in "abc"]
+    assert not planning.one_by_one
+    policies = {policy.preference.vector(("a", "b", "c")).tobytes(): policy for policy in planning.policies([])}
+    assert len(policies) == 6
+    for policy in policies.values():
+        weights = policy.preference.vector(("a", "b", "c")).tolist()
+        expected = {plan.key: weight for plan, weight in zip(wave, weights, strict=True) if weight}
+        assert policy.row == expected
+        assert policy.direction is None
+        assert (policy.key in {plan.key for plan in wave}) == (len(expected) == 1)
+    assert len({policy.key for policy in policies.values()}) == 6
 
 
-def test_a_machine_that_one_adapter_fills_trains_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice the work in 2.8 times the time: larger groups are not even tried."""
-    machine = Machine({1: 1.0, 2: 2.8})
-    assert size_on(machine, monkeypatch, most=16) == 1
-    assert max(machine.asked) == 2
+def test_averaged_factors_are_a_second_wave_without_steps() -> None:
+    """Three corners, and between them three adapters, each of its corners' factors."""
+    planning = soup(merge="factors")
+    corners, merged = planning.waves()
+    assert planning.one_by_one
+    assert [plan.steps > 0 for plan in corners] == [True] * 3
+    assert [plan.steps for plan in merged] == [0] * 3
+    assert {plan.parents for plan in merged} == {tuple(plan.key for plan in corners)}
+    assert not {plan.key for plan in (*corners, *merged)} & {plan.key for plan in soup().waves()[0]}
 
 
-def test_a_group_is_no_larger_than_its_wave(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine({1: 1.0, 2: 1.0, 3: 1.0})
-    assert size_on(machine, monkeypatch, most=3) == 3
+def dpa(**changes: Any) -> Planner:
+    return planner(config(method="dpa", settings={"rounds": 3, "steps": 2, **changes}, preferences={"lattice": 1}))
 
 
-def test_sizes_that_do_not_fit_the_memory_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One adapter keeps 2^20 bytes; 3 MiB hold two, and not four."""
-    machine = Machine(dict.fromkeys([1, 2, 4, 8], 1.0), kept=2**20)
-    assert size_on(machine, monkeypatch, most=8, memory_gb=3 / 2**10) == 2
-    assert max(machine.asked) == 2
+def test_rounds_go_on_from_each_other_and_the_last_is_measured_in_every_direction() -> None:
+    planning = dpa()
+    waves = planning.waves()
+    assert [len(wave) for wave in waves] == [1, 1, 1]
+    first, second, third = (wave[0] for wave in waves)
+    assert [plan.stage for plan in (first, second, third)] == [0, 1, 2]
+    assert (first.parents, second.parents, third.parents) == ((), (first.key,), (second.key,))
+    assert len({first.key, second.key, third.key}) == 3
+    policies = planning.policies([])
+    assert [policy.direction for policy in policies] == [
+        Direction.toward(preference) for preference in preferences_of(planning.config)
+    ]
+    assert all(policy.row == {third.key: 1.0} for policy in policies)
+    assert len({policy.key for policy in policies}) == 3
+
+
+def test_directions_may_ask_for_less_of_something() -> None:
+    """A preference has no negative weights: what is asked less of has none, and if that is all, all count alike."""
+    asked = [{"a": 0.8, "b": -0.6}, {"c": -1.0}]
+    first, second = dpa(directions=asked).policies([])
+    assert first.direction == Direction.of({"a": 0.8, "b": -0.6})
+    assert first.preference.vector(("a", "b", "c")).tolist() == [1.0, 0.0, 0.0]
+    assert second.preference.vector(("a", "b", "c")).tolist() == pytest.approx([1 / 3] * 3)
+    with pytest.raises(PreferenceError, match="unknown objective 'd'"):
+        dpa(directions=[{"d": 1.0}]).policies([])
+
+
+def test_corners_that_share_a_bank_take_equally_many_steps() -> None:
+    """However many pairs each has: they are trained through their mixtures, as long as the most pairs ask for."""
+    planning = planner(config(method="conditioned"))
+    (wave,) = planning.waves()
+    assert [plan.steps for plan in wave] == [120] * 3
+    assert [plan.steps for plan in soup().corners()] == [12, 12, 120]

@@ -14,7 +14,7 @@ import workers
 from moalign.adapters import Adapter
 from moalign.config import load_config
 from moalign.errors import AdapterError
-from moalign.measuring import plans_of
+from moalign.measuring import planner_of
 from moalign.methods import METHODS, Job
 from moalign.methods.base import Method
 from moalign.preference import Preference
@@ -156,7 +156,7 @@ def test_the_same_command_again_does_nothing_again(copy: Run, monkeypatch: pytes
 def test_keys_are_the_same_wherever_run_and_data_lie(finished: Run, base: Path, tmp_path: Path) -> None:
     path = tiny_world.write_config(tmp_path / "elsewhere", shutil.copytree(base, tmp_path / "base"))
     prepared = prepare(Run.create(tmp_path / "other", load_config(path)), print)
-    assert sorted(plan.key for wave in plans_of(prepared) for plan in wave) == finished.store.keys()
+    assert sorted(plan.key for wave in planner_of(prepared).waves() for plan in wave) == finished.store.keys()
 
 
 def test_a_point_that_is_missing_is_measured_without_training(copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:

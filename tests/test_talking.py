@@ -1,14 +1,21 @@
 """One text for one wish."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from made_runs import THREE, made_run
+from command import moalign
+from made_runs import THREE, made_run, point
 
+from moalign import talking
 from moalign.adapters import Adapter
 from moalign.bank import AdapterBank
-from moalign.errors import PreferenceError
+from moalign.batches import Completions
+from moalign.direction import Direction
+from moalign.errors import ConfigError, PreferenceError
 from moalign.generation import generate
 from moalign.models import load_base
 from moalign.preference import Preference
@@ -26,7 +33,7 @@ def adapters(tiny_base: Path, random_adapter: Callable[..., Adapter]) -> dict[st
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_base: Path, adapters: dict[str, Adapter]) -> Run:
-    return made_run(tmp_path, tiny_base, adapters=adapters)
+    return made_run(tmp_path / "run", tiny_base, adapters=adapters)
 
 
 def test_a_text_comes_with_its_row_and_its_scores(run: Run) -> None:
@@ -88,3 +95,142 @@ def test_objectives_that_are_learned_from_pairs_do_not_score_here(
 def test_an_unknown_objective_is_refused(run: Run) -> None:
     with pytest.raises(PreferenceError, match="unknown objective 'wram'; did you mean 'warm'"):
         Speaker.load(run).say("Hello?", Preference.of({"wram": 1.0}))
+
+
+# The best of several answers
+
+
+def vowels(text: str) -> float:
+    return float(sum(letter in "aeiou" for letter in text))
+
+
+class Scored:
+    """An objective as tests need it: any number of a text."""
+
+    def __init__(self, name: str, score: Callable[[str], float]):
+        self.name, self.fingerprint, self._score = name, name, score
+
+    def score(self, completions: Completions) -> np.ndarray:
+        return np.array([self._score(text) for text in completions.responses])
+
+
+@pytest.fixture
+def scored(run: Run) -> Speaker:
+    """Warmth is vowels, brevity the spaces that are not there."""
+    return replace(
+        Speaker.load(run), scorers=[Scored("warm", vowels), Scored("brief", lambda text: -float(text.count(" ")))]
+    )
+
+
+@pytest.mark.parametrize("wish", [HALF, Preference.of({"brief": 1.0}), Preference.of({"warm": 1.0})])
+def test_the_best_of_some_answers_is_the_best_of_these_answers_one_by_one(scored: Speaker, wish: Preference) -> None:
+    """Seeds 5 to 12 by themselves; of equals the first."""
+    alone = [scored.say("Hello?", wish, seed=seed, max_new_tokens=12) for seed in range(5, 13)]
+    along = [wish.vector(("warm", "brief")) @ [said["scores"]["warm"], said["scores"]["brief"]] for said in alone]
+    assert len(set(along)) > 1
+    found = scored.say("Hello?", wish, seed=5, max_new_tokens=12, best_of=8)
+    assert found == alone[int(np.argmax(along))]
+    assert found["scores"]["warm"] == vowels(found["text"])
+
+
+def test_the_same_seed_has_the_same_best(scored: Speaker) -> None:
+    one, two = (scored.say("Hello?", HALF, seed=2, max_new_tokens=12, best_of=4) for _ in range(2))
+    assert one == two
+
+
+def test_a_choice_needs_all_objectives_to_score(tmp_path: Path, tiny_base: Path, adapters: dict[str, Adapter]) -> None:
+    objectives = {"warm": {"pairs": "warm.jsonl"}, "brief": {"type": "length"}}
+    speaker = Speaker.load(made_run(tmp_path, tiny_base, adapters=adapters, objectives=objectives))
+    with pytest.raises(ConfigError, match=r"^the best of 2 answers needs scores, and objective 'warm' has no type"):
+        speaker.say("Hello?", HALF, best_of=2)
+
+
+# Directions
+
+
+@pytest.fixture
+def directed(tmp_path: Path, tiny_base: Path, adapters: dict[str, Adapter]) -> Run:
+    """A run of dpa: two points of one adapter, whose prompts state a direction."""
+    run = made_run(tmp_path / "dpa", tiny_base, points={}, adapters={"round2": adapters["w"]}, method="dpa")
+    for key in ("w", "b"):
+        weights, values = THREE[key]
+        told = dict(zip(("warm", "brief"), weights, strict=True))
+        run.add_point(replace(point(key, weights, values), row={"round2": 1.0}, direction=told))
+    return run
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Direction]:
+    """The directions that prompts are told, as they are."""
+    found: list[Direction] = []
+    condition = talking.condition
+
+    def listening(prompt: Any, direction: Direction, *rest: Any) -> Any:
+        found.append(direction)
+        return condition(prompt, direction, *rest)
+
+    monkeypatch.setattr(talking, "condition", listening)
+    return found
+
+
+def test_a_preference_is_told_as_its_direction(directed: Run, told: list[Direction]) -> None:
+    """(3/4, 1/4) points along (3, 1) / sqrt(10)."""
+    said = Speaker.load(directed).say("Hello?", HALF, max_new_tokens=4)
+    assert told == [Direction.parse("warm=3,brief=1")]
+    assert said["direction"] == pytest.approx({"warm": 3 / 10**0.5, "brief": 1 / 10**0.5})
+    assert said["preference"] == HALF.weights
+    assert said["row"] == {"round2": 1.0}
+
+
+def test_a_direction_may_ask_for_less_of_something(directed: Run, told: list[Direction]) -> None:
+    """No preference says so; the answers are chosen along it, so that of two the longer one wins."""
+    away = Direction.parse("brief=-1")
+    speaker = Speaker.load(directed)
+    alone = [speaker.say("Hello?", away, seed=seed, max_new_tokens=12) for seed in range(4)]
+    found = speaker.say("Hello?", away, max_new_tokens=12, best_of=4)
+    assert set(told) == {away}
+    assert found["direction"] == {"brief": -1.0}
+    assert found["scores"]["brief"] == min(said["scores"]["brief"] for said in alone)
+    assert len({said["scores"]["brief"] for said in alone}) > 1
+
+
+def test_answers_are_asked_for_within_the_spread_and_chosen_along_the_direction(
+    directed: Run, told: list[Direction]
+) -> None:
+    """Five directions of at most 30 degrees, by the seed; without a spread all are the one that was asked for."""
+    wish, speaker = Direction.parse("warm=1,brief=1"), Speaker.load(directed)
+    first = speaker.say("Hello?", wish, seed=3, max_new_tokens=6, best_of=5, spread=30.0)
+    around = list(told)
+    assert len(set(around)) == 5
+    assert max(direction.angle(wish) for direction in around) <= 30
+    told.clear()
+    assert speaker.say("Hello?", wish, seed=3, max_new_tokens=6, best_of=5, spread=30.0) == first
+    assert told == around
+    told.clear()
+    speaker.say("Hello?", wish, seed=3, max_new_tokens=6, best_of=5)
+    assert told == [wish] * 5
+    assert first["direction"] == wish.components
+
+
+@pytest.mark.parametrize(
+    ("wish", "more"),
+    [(Direction.parse("warm=1,brief=-0.5"), {}), (Direction.parse("warm=1"), {}), (HALF, {"spread": 30.0})],
+)
+def test_other_runs_follow_no_direction(run: Run, wish: Preference | Direction, more: dict[str, float]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Speaker.load(run).say("Hello?", wish, **more)
+    assert "was trained by 'modpo', whose adapters read no direction" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_takes_weights_below_0_for_a_direction(directed: Run, run: Run) -> None:
+    said = moalign("generate", directed.folder, "Hello?", "--prefer", "warm=3, brief= -4", "--max-new-tokens", 4)
+    assert said.code == 0, said.err
+    refused = moalign("generate", run.folder, "Hello?", "--prefer", "warm=3,brief=-4", "--best-of", 2)
+    assert refused.code == 2
+    (line,) = refused.err.splitlines()
+    assert "adapters read no direction" in line
+    chosen = moalign(
+        "generate", run.folder, "Hello?", "--prefer", "warm=3,brief=1", "--best-of", 2, "--max-new-tokens", 4
+    )
+    assert chosen.code == 0, chosen.err

@@ -58,9 +58,9 @@ def test_nan_is_noticed():
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 4])
-@pytest.mark.parametrize("kind", WEIGHTERS.values(), ids=list(WEIGHTERS))
-def test_built_in_weighters_keep_the_contract(kind, objectives):
-    check_weighter(kind, objectives)
+@pytest.mark.parametrize("kind", [kind for kind in WEIGHTERS if kind != "constrained"])
+def test_built_in_weighters_that_need_no_settings_keep_the_contract(kind, objectives):
+    check_weighter(WEIGHTERS[kind], objectives)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a method is: it trains several preferences at once, each as one adapter of a bank."""
+"""What a method is: it trains several adapters at once, each of them in a bank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,15 @@ class Train(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """A method's settings, as a pydantic model, its training function, and whether it needs pairs or prompts."""
+    """A method's settings, as a pydantic model, its training function, and what a sweep trains with it.
+
+    `adapters`: one for "each" preference; those of the "corners", between which every preference is a row; or one that
+    follows any direction its prompt states, trained in "rounds". `together`: all adapters of a wave in one bank.
+    Settings have `learns_from` ("pairs" or "prompts"), `steps_for`, `facts`, `oracle_beta`, `reference`, `start` and
+    `warm_start`.
+    """
 
     Settings: type[BaseModel]
     train: Train
-    learns_from: Literal["pairs", "prompts"] = "pairs"
+    adapters: Literal["each", "corners", "rounds"] = "each"
+    together: bool = False

@@ -1,6 +1,6 @@
 """The settings of online alignment."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import (
@@ -23,6 +23,7 @@ class OnlineSettings(BaseModel):
     """Settings of online alignment; with the defaults, GDPO (arXiv 2601.05242) with an exact KL penalty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    learns_from: ClassVar[Literal["pairs", "prompts"]] = "prompts"
 
     estimator: Estimator = "grpo"
     aggregation: Aggregation = "normalize_then_sum"

@@ -28,12 +28,13 @@ class RolloutLoss:
     scorer: Scorer
     environment: Environment
     rollouts: Rollouts
-    keep: Bool[Tensor, "k p g"]  # completions that count
+    keep: Bool[Tensor, "d p g"]  # completions that count, of d policies
     clip: tuple[float, float]
     kl: Literal["k1", "k2", "k3"]
     beta: float
     length: Literal["mean", "sum"] | float
     advantages: Mapping[int, Tensor] = field(default_factory=dict)
+    rows: Mapping[str, Float[Tensor, " k"]] | None = None  # of policies that are mixtures; else each is its adapter
     _fixed: dict[Entry, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __call__(self, entries: Sequence[Entry]) -> Float[Tensor, " n"] | Float[Tensor, "n c"]:
@@ -41,7 +42,8 @@ class RolloutLoss:
         tokens = self._pack(entries)
         counts = len(tokens.ids) // len(entries)
         names = [self.rollouts.keys[job] for job, _ in entries for _ in range(counts)]
-        with self.bank.rows(self.bank.one_hot(names)):
+        rows = self.bank.one_hot(names) if self.rows is None else torch.stack([self.rows[name] for name in names])
+        with self.bank.rows(rows):
             logprobs = self.scorer.token_logprobs(tokens)
         owner, size = tokens.owner.to(logprobs.device), tokens.responses // len(entries)
         old, reference = self._constants(entries, tokens, logprobs.detach(), owner // size)

@@ -13,7 +13,7 @@ from moalign.losses import LENGTH
 from moalign.methods.guards import collapse, reason_to_stop
 from moalign.methods.online_settings import OnlineSettings
 from moalign.methods.rollout_loss import RolloutLoss
-from moalign.methods.steering import Steering
+from moalign.methods.steering import Steering, Validated
 from moalign.rollouts import Rollouts, roll_out
 from moalign.training import Entry, GroupTrainer, Optimisation, batch_order
 from moalign.weighting import Observation, Weighting, build_weighter
@@ -27,7 +27,7 @@ class RolloutTrainer:
         assert workplace.environment is not None
         self.bank, self.jobs, self.workplace, self.settings = bank, jobs, workplace, settings
         self.environment = workplace.environment
-        self.trainer = GroupTrainer(bank, _optimisation(jobs[0].steps, settings), workplace)
+        self.trainer = GroupTrainer(bank, Optimisation.of(jobs[0].steps, settings), workplace)
         self.steering = [_steering(job, workplace, settings) for job in jobs]
         validating = any(each.weighter.validation_every for each in self.steering)
         self.training, self.validation = self.environment.parted(
@@ -44,6 +44,7 @@ class RolloutTrainer:
         for step in range(start, self.jobs[0].steps):
             if self._going():
                 self._step(step)
+                self.workplace.on_bank(step + 1, self.bank)
             self.trainer.save(step + 1, {"steering": [each.state() for each in self.steering]}, self._good)
         if self._going():
             self._look_at_the_end(self.jobs[0].steps)
@@ -90,8 +91,8 @@ class RolloutTrainer:
         stream = f"rollout/{self.workplace.seed}/{step}"
         return roll_out(self.environment, self.bank, keys, prompts, self.settings.completions, stream)
 
-    def _validated(self, step: int) -> dict[int, Float[np.ndarray, " m"]]:
-        """Validation vectors of the policies whose weighters ask for one now; always on the same random numbers."""
+    def _validated(self, step: int) -> dict[int, Validated]:
+        """Validation of the policies whose weighters ask for one now; always on the same random numbers."""
         every = {number: self.steering[number].weighter.validation_every for number in self._going()}
         asked = [number for number, steps in every.items() if steps and step % steps == 0]
         if not asked:
@@ -128,7 +129,7 @@ class RolloutTrainer:
     # From rewards to gradients
 
     def _first_gradients(
-        self, step: int, drawn: Sequence[int], loss: RolloutLoss, validated: dict[int, np.ndarray]
+        self, step: int, drawn: Sequence[int], loss: RolloutLoss, validated: dict[int, Validated]
     ) -> float | None:
         """Decide the weights, and take the gradients of the batch at the policy that drew it."""
         entries = self._entries(drawn, loss.rollouts)
@@ -159,10 +160,10 @@ class RolloutTrainer:
         return value
 
     def _decide(
-        self, step: int, number: int, rewards: np.ndarray, validation: np.ndarray | None, inner: np.ndarray | None
+        self, step: int, number: int, rewards: np.ndarray, validated: Validated | None, inner: np.ndarray | None
     ) -> None:
         rate = self.trainer.optimisation.rate(step)
-        seen = Observation(step, rewards.reshape(-1, rewards.shape[-1]), rate, inner, validation)
+        seen = Observation(step, rewards.reshape(-1, rewards.shape[-1]), rate, inner, *(validated or (None, None)))
         self.steering[number].decide(seen)
 
     def _combine(self, columns: list[list[Tensor]], factors: Float[Tensor, "k m"]) -> None:
@@ -280,18 +281,8 @@ def gram(columns: Sequence[Sequence[Tensor]]) -> Float[Tensor, "k m m"]:
     return total
 
 
-def _optimisation(steps: int, settings: OnlineSettings) -> Optimisation:
-    return Optimisation(
-        steps=steps,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        max_gradient_norm=settings.max_gradient_norm,
-    )
-
-
 def _steering(job: Job, workplace: Workplace, settings: OnlineSettings) -> Steering:
     preference = job.preference.vector(workplace.objectives)
     kind, own = settings.weighter
-    weighter = build_weighter(kind, preference, own, workplace.folder)
+    weighter = job.weighter or build_weighter(kind, preference, own, workplace.folder)
     return Steering(weighter, Weighting(preference), settings.estimator, settings.aggregation)

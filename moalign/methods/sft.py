@@ -76,13 +76,7 @@ def train(
     stops being finite.
     """
     seeds = list(starts)
-    optimisation = Optimisation(
-        steps=settings.steps_for(len(data)),
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        max_gradient_norm=settings.max_gradient_norm,
-    )
+    optimisation = Optimisation.of(settings.steps_for(len(data)), settings)
     lengths = data.lengths
 
     def entries(step: int) -> list[Entry]:

@@ -11,6 +11,8 @@ from torch import Tensor
 from moalign.losses import Aggregation, Baseline, Estimator, advantage_parts, combine, whitening
 from moalign.weighting import Observation, RewardWeighter, Weighting
 
+Validated = tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]
+
 _DECAY = 0.9  # of the running moments: a cumulative mean would lag behind a policy that improves
 
 
@@ -67,13 +69,14 @@ class Steering:
     stopped: dict[str, Any] | None = None  # {"step": ..., "reason": ...}
     gram: list[list[float]] | None = None  # of the last batch, for the log
 
-    def validated(self, rewards: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " m"]:
-        """Mean objectives on validation completions, in deviations of the first ones above their mean."""
+    def validated(self, rewards: Float[np.ndarray, "n m"]) -> Validated:
+        """Mean objectives on validation completions: in deviations of the first ones above their mean, and plain."""
         if self.initial is None:
             deviation = rewards.std(0)
             self.initial = rewards.mean(0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
         mean, deviation = map(np.array, self.initial)
-        return (rewards.mean(0) - mean) / deviation
+        attained = rewards.mean(0)
+        return (attained - mean) / deviation, attained
 
     def decide(self, seen: Observation) -> None:
         """Ask the weighter what the batch is worth."""

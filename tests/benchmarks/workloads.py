@@ -16,10 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from moalign.adapters import Adapter
 from moalign.config import SweepConfig, parse_config
-from moalign.measuring import plans_of
+from moalign.measuring import planner_of
 from moalign.methods import METHODS, Job, PairData, Workplace
 from moalign.models import adapter_factory, load_base
-from moalign.planning import Plan, best_group_size, groups_of
+from moalign.planning import Plan
 from moalign.preference import Preference
 from moalign.preparation import Prepared, prepare
 from moalign.runs import Run
@@ -46,12 +46,12 @@ class Workload:
     @property
     def plans(self) -> list[Plan]:
         """All preferences of the sweep."""
-        return [plan for wave in plans_of(self.prepared) for plan in wave]
+        return [plan for wave in planner_of(self.prepared).waves() for plan in wave]
 
     @property
     def groups(self) -> list[list[Plan]]:
         """The plans as the sweep trains them: wave by wave, neighbours together."""
-        return [group for wave in plans_of(self.prepared) for group in groups_of(wave, self.group_size)]
+        return [group for wave in planner_of(self.prepared).waves() for group in groups_of(wave, self.group_size)]
 
     def bare_base(self) -> PreTrainedModel:
         """The base loaded once more, for others to put their adapters on: no bank has its hooks there."""
@@ -94,7 +94,7 @@ def prepare_workload(name: str, config: SweepConfig, folder: Path, group_size: i
         workload.group_size = group_size
         return workload
     with measured() as workload.planning:
-        most = max(len(wave) for wave in plans_of(prepared))
+        most = max(len(wave) for wave in planner_of(prepared).waves())
         workload.group_size = best_group_size(lambda size: _probe(workload, size), most, config.memory_gb)
     return workload
 

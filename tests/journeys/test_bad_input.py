@@ -151,7 +151,7 @@ def test_a_run_that_has_just_begun_has_nothing_to_show(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "name"),
     [
-        ("warm=-1,brief=2", "'warm' is -1"),
+        ("warm=-1,brief=2", "read no direction; ask for weights >= 0"),
         ("warm=0", "all weights are 0"),
         ("warm=nan", "'warm' is nan"),
         ("wram=1", "unknown objective 'wram'; did you mean 'warm'?"),

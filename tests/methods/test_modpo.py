@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from places import paired
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -20,40 +21,15 @@ from moalign.logprobs import Scorer
 from moalign.methods.modpo import ModpoSettings, train
 from moalign.preference import Preference
 from moalign.training import batch_order
-from moalign.workplace import Job, PairData, Workplace
+from moalign.workplace import Job, Workplace
 
-NAMES = ("a", "b")
 SETTINGS = ModpoSettings(beta=0.3, batch_size=4, learning_rate=0.01, warmup=0.2, weight_decay=0.01)
 STEPS = 6
 
 
-def pairs(seed: int, count: int = 12) -> TokenPairs:
-    rng = np.random.default_rng(seed)
-
-    def texts(low: int, high: int) -> list[list[int]]:
-        return [rng.integers(3, 96, rng.integers(low, high)).tolist() for _ in range(count)]
-
-    return TokenPairs(texts(2, 6), [[*text, 2] for text in texts(1, 6)], [[*text, 2] for text in texts(1, 6)])
-
-
-def constants(scorer: Scorer, tokens: TokenPairs, own: int, seed: int) -> PairData:
-    """What preparation hands to a method: reference log-ratios, and margins with NaN for the pairs' own objective."""
-    both = list(zip(tokens.chosen, tokens.rejected, strict=True))
-    chosen, rejected = scorer.batched(tokens.prompt, both, 0).reshape(-1, 2).double().numpy().T
-    margins = np.random.default_rng(seed).normal(size=(len(tokens), len(NAMES)))
-    margins[:, own] = np.nan
-    return PairData(tokens, np.ones(len(tokens)), margins, chosen - rejected)
-
-
 @pytest.fixture(scope="module")
-def scorer(llama: Any) -> Scorer:
-    return Scorer.of(llama)
-
-
-@pytest.fixture(scope="module")
-def workplace(scorer: Scorer) -> Workplace:
-    data = {name: constants(scorer, pairs(number), number, 7) for number, name in enumerate(NAMES)}
-    return Workplace(scorer=scorer, pad_id=0, objectives=NAMES, data=data, seed=5)
+def workplace(llama: Any) -> Workplace:
+    return paired(llama)
 
 
 def job(start: Adapter, a: float, steps: int = STEPS) -> Job:
@@ -280,9 +256,7 @@ def test_a_single_pair_that_does_not_fit_is_told(
         train(jobs, workplace, SETTINGS)
 
 
-def test_bradley_terry_labels_pull_towards_the_score_difference(
-    jobs: list[Job], scorer: Scorer, workplace: Workplace
-) -> None:
+def test_bradley_terry_labels_pull_towards_the_score_difference(jobs: list[Job], workplace: Workplace) -> None:
     """A pair that wins with probability one half, without a margin, has its least loss log 2 where nothing moved."""
     data = replace(workplace.data["a"], probability=np.full(12, 0.5), margins=np.zeros((12, 2)))
     zero = {name: replace(layer, B=torch.zeros_like(layer.B)) for name, layer in jobs[0].start.layers.items()}

@@ -1,7 +1,6 @@
 """Online alignment against policy gradients as anyone would write them, one policy and one sequence at a time."""
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,54 +10,37 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from places import SCORED as NAMES
+from places import largest_difference, score, scored, talkative
 from torch import Tensor
+from weighters import Scaled
 
 from moalign.adapters import Adapter, write_adapter
 from moalign.bank import AdapterBank
 from moalign.logprobs import Scorer
 from moalign.methods.online import train
 from moalign.methods.online_settings import OnlineSettings
-from moalign.models import BaseModel, load_base
+from moalign.models import BaseModel
 from moalign.preference import Preference
-from moalign.rollouts import Environment, Rollouts, roll_out
+from moalign.rollouts import Rollouts, roll_out
 from moalign.training import batch_order
 from moalign.workplace import Job, Workplace
 
-NAMES = ("long", "low")
 SETTINGS = OnlineSettings(
     beta=0.2, steps=2, prompts=3, completions=4, learning_rate=0.01, warmup=0.0, max_gradient_norm=0.5
 )
-PROMPTS = ["one two", "a", "three?", "four and five"]
 ESTIMATORS = ("grpo", "rloo", "reinforce", "dr_grpo")
 AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
 
 
-def score(_: Sequence[Any], responses: Sequence[str]) -> np.ndarray:
-    """Length, and how low the letters stand: two numbers that any text has."""
-    return np.array([[len(text), -float(np.mean([ord(c) for c in text] or [0])) / 50] for text in responses])
-
-
 @pytest.fixture(scope="module")
 def base(tiny_base: Path) -> BaseModel:
-    """A model that ends its texts at any of a quarter of its tokens, so that lengths differ."""
-    loaded = load_base(str(tiny_base), device="cpu")
-    model = copy.deepcopy(loaded.model)
-    model.generation_config.eos_token_id = [2, *range(100, 160)]  # type: ignore[union-attr]
-    return replace(loaded, model=model)
+    return talkative(tiny_base)
 
 
 @pytest.fixture(scope="module")
 def workplace(base: BaseModel) -> Workplace:
-    ids = [base.tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
-    return Workplace(
-        scorer=Scorer.of(base.model),
-        pad_id=base.pad_id,
-        objectives=NAMES,
-        data={},
-        seed=3,
-        environment=Environment(base, PROMPTS, ids, score, max_new_tokens=6),
-        checkpoint_seconds=0.0,
-    )
+    return scored(base)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +52,6 @@ def jobs(base: BaseModel, random_adapter: Callable[..., Adapter]) -> list[Job]:
 
 def settings(**changes: Any) -> OnlineSettings:
     return OnlineSettings.model_validate(SETTINGS.model_dump() | changes)
-
-
-def largest_difference(one: Mapping[str, Adapter], other: Mapping[str, Adapter]) -> float:
-    """Of any entry of any factor."""
-    pairs = [(one[key].layers[name], other[key].layers[name]) for key in other for name in other[key].layers]
-    return max(float((getattr(a, f) - getattr(b, f)).abs().max()) for a, b in pairs for f in "AB")
 
 
 # A second derivation: one policy, one sequence at a time, textbook formulas in numpy
@@ -322,6 +298,18 @@ def test_units_of_an_objective_do_not_matter_after_its_own_normalisation(jobs: l
     summed = settings(aggregation="sum_then_normalize")
     found = [train([jobs[1]], place, summed) for place in (workplace, elsewhere)]
     assert largest_difference(*found) > 1e-3
+
+
+def test_a_jobs_own_weighter_decides_in_place_of_the_settings(jobs: list[Job], workplace: Workplace) -> None:
+    """Wished (.4, .6) and weighed (.9, .1), whatever `weighting` says: bit for bit what (.9, .1) trains."""
+    how = settings(aggregation="sum_then_normalize", weighting="gradient")
+    steered = replace(jobs[1], weighter=Scaled(np.array([0.9, 0.1])))
+    wish = Preference.of({"long": 0.9, "low": 0.1})
+    plain = replace(jobs[1], preference=wish)
+    found = train([steered], workplace, how)
+    expected = train([plain], workplace, settings(aggregation="sum_then_normalize"))
+    assert largest_difference(found, expected) == 0.0
+    assert largest_difference(train([jobs[1]], workplace, settings(aggregation="sum_then_normalize")), expected) > 1e-3
 
 
 # Guards and restarts

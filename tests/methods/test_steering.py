@@ -57,9 +57,9 @@ def test_a_batch_without_signal_has_no_advantages_and_no_factors_that_are_not_fi
 def test_validation_is_in_deviations_of_the_first_one() -> None:
     """An objective that is flat at first counts in its own units."""
     each, first = steering(), np.array([[1.0, 5.0], [3.0, 5.0]])
-    np.testing.assert_allclose(each.validated(first), [0, 0])
-    np.testing.assert_allclose(each.validated(first + np.array([2.0, 3.0])), [2.0, 3.0])
-    np.testing.assert_allclose(each.validated(first * [2.0, 1.0]), [2.0, 0.0])
+    np.testing.assert_allclose(each.validated(first)[0], [0, 0])
+    np.testing.assert_allclose(each.validated(first + np.array([2.0, 3.0])), [[2.0, 3.0], [4.0, 8.0]])
+    np.testing.assert_allclose(each.validated(first * [2.0, 1.0])[0], [2.0, 0.0])
 
 
 def test_the_state_survives_json() -> None:
