@@ -70,7 +70,8 @@ def points_info(front: ParetoSet, base: ParetoPoint | None = None) -> PointsInfo
             for name, value in ((name, float(point.values[name])) for name in front.objectives)
         ]
         rest = [Cell(number(get(point), digits), get(point)) for _, get, digits in extras]
-        asked = "base model" if standing == "base" else preference_text(point.preference, front.objectives)
+        kind = " (mixture)" if point.row is not None else " (direction)" if point.direction is not None else ""
+        asked = "base model" if standing == "base" else preference_text(point.preference, front.objectives) + kind
         return PointRow(point.adapter, asked, (*values, *rest), standing)
 
     rows = tuple(row(point, standing) for point, standing in zip(points, standings, strict=True))

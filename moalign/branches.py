@@ -215,6 +215,10 @@ class Branching:
 
     def _offer(self, step: int, branch: Branch, job: Job, found: Measurement, bank: AdapterBank) -> None:
         run, key = self.run, f"{branch.key}-{step}"
+        if not np.isfinite(found.scores).all():  # it cannot be placed; the other branches go on
+            self.reporter.notice(f"{key}: an objective gave no finite score to one of its responses; it is refused")
+            write_json(self._offer_path(branch, step), {"held": False, "taken": False})
+            return
         # At a constrained optimum the multipliers are the weights that it is the best for (Karush, Kuhn and Tucker).
         preference = Preference.of(dict(zip(run.objectives, _averaged(job).mean.tolist(), strict=True)))
         point = self.evaluator.point(key, FILLED, preference, found, self.method_settings.oracle_beta)

@@ -20,7 +20,10 @@ def put_on(model: PreTrainedModel, settings: AdapterSettings, seed: int) -> None
     """
     conv = any(isinstance(module, Conv1D) for module in model.modules())
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=settings.target_modules, fan_in_fan_out=conv
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  # PEFT divides by the rank, whatever it is
+        target_modules=settings.target_modules,
+        fan_in_fan_out=conv,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -33,10 +33,11 @@ from moalign.errors import DataError, RunError
 from moalign.files import append_line, atomic_write_bytes, flush, read_json, storing, write_json
 from moalign.memory import in_parts, release
 from moalign.objectives import RewardModel
+from moalign.objectives.reward_model import input_ids
 from moalign.progress import Reporter
 from moalign.rewards.adapter import merge, put_on
 from moalign.rewards.card import card
-from moalign.rewards.data import Labelled, Sides, input_ids, read_labelled, split_labelled
+from moalign.rewards.data import Labelled, Sides, read_labelled, split_labelled
 from moalign.rewards.encoder import Encoder, features_of, load_encoder
 from moalign.rewards.fitting import Fit, Rows, Surroundings
 from moalign.rewards.heads import Heads, solve_heads
