@@ -53,17 +53,27 @@ class Branch:
 
 
 def branch_of(
-    point: ParetoPoint, objective: str, lowest: Float[np.ndarray, " m"], highest: Float[np.ndarray, " m"], retain: float
+    point: ParetoPoint,
+    objective: str,
+    lowest: Float[np.ndarray, " m"],
+    highest: Float[np.ndarray, " m"],
+    retain: float,
+    into: ParetoPoint | None = None,
 ) -> Branch:
     """The branch from a point: tau_i = J_i - (1 - retain) |J_i| on values normalised by the given range.
 
-    A flat objective, which has no range, is not constrained.
+    With `into`, the other end of a gap, an objective in which that end has less may fall as far as halfway to it, so
+    that the branch ends in the middle of the gap: C-MORL's threshold with a beta for each objective. A flat objective,
+    which has no range, is not constrained.
     """
     names = list(point.values)
     attained, spans = np.array([point.values[name] for name in names]), highest - lowest
     moving = spans > 0
     least = np.full(len(names), -np.inf)
     least[moving] = thresholds_from(attained[moving], lowest[moving], highest[moving], retain)
+    if into is not None:
+        other = np.array([into.values[name] for name in names])
+        least = np.where(moving & (other < attained), (attained + other) / 2, least)
     drop = np.where(moving, attained - least, 0.0)
     asked = {
         name: float(value) if moves and name != objective else None

@@ -6,7 +6,7 @@ than the noise to be had, branches are trained (C-MORL, stage 2), as many as the
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,10 @@ class _Filling:
     # Training
 
     def _choose(self, left: int) -> list[dict[str, Any]]:
-        """The branches of the next round: of the loneliest ends of open gaps, those into the gaps first."""
+        """The branches of the next round: of the loneliest ends of open gaps, those into the gaps first.
+
+        One branch that is to end in the middle of a gap is enough for it; else every end has one for each objective.
+        """
         open_gaps = [gap for gap in self.found.values() if not gap.covered_by_blend and not gap.trained]
         adapters = self._adapters()
         by_key = {point.adapter: point for point in adapters}
@@ -212,7 +215,11 @@ class _Filling:
                 gap = max(into or own, key=lambda gap: gap.left)
                 branch = {"parent": key, "objective": name, "gap": list(gap.between)}
                 wanted.append((gap.left if into else 0.0, branch))
-        return [branch for _, branch in sorted(wanted, key=lambda each: -each[0])][: max(left, 0)]
+        ordered = sorted(wanted, key=lambda each: -each[0])
+        if self.settings.to_the_middle:
+            first = {tuple(branch["gap"]): branch for gain, branch in reversed(ordered) if gain > 0}
+            ordered = [each for each in ordered if first.get(tuple(each[1]["gap"])) is each[1]]
+        return [branch for _, branch in ordered][: max(left, 0)]
 
     def _rounds(self) -> list[Path]:
         # Those that are written: a kill may leave a folder with nothing in it, which the next round then takes.
@@ -225,8 +232,8 @@ class _Filling:
     def _train(self, folder: Path) -> None:
         """Train the branches of a round, and say what each gap gained by them."""
         points = {point.adapter: point for point in self.run.front()}
-        asked, retain = read_json(folder / "round.json")["branches"], self.settings.retain
-        branches = [branch_of(points[one["parent"]], one["objective"], self.low, self.high, retain) for one in asked]
+        asked = read_json(folder / "round.json")["branches"]
+        branches = [self._branch(points, one) for one in asked]
         checkpoint = self.run.folder / "checkpoints" / f"fill-{folder.name}.safetensors"
         Branching(self.prepared, self.evaluator, self.reporter, folder, checkpoint).train(branches)
         checkpoint.unlink(missing_ok=True)
@@ -234,6 +241,12 @@ class _Filling:
         self.spent += len(branches)
         self._credit(asked, branches, list(points.values()))
         write_json(folder / "done.json", {"branches": [branch.key for branch in branches]})
+
+    def _branch(self, points: Mapping[str, ParetoPoint], asked: Mapping[str, Any]) -> Branch:
+        parent = asked["parent"]
+        other = next(end for end in asked["gap"] if end != parent)
+        into = points[other] if self.settings.to_the_middle else None
+        return branch_of(points[parent], asked["objective"], self.low, self.high, self.settings.retain, into)
 
     def _credit(self, asked: Sequence[dict[str, Any]], branches: Sequence[Branch], before: list[ParetoPoint]) -> None:
         reference = self.run.front().reference_point

@@ -38,7 +38,10 @@ class FillSettings(Settings):
     pace: PositiveFloat = 0.25  # of the run's learning rate: a branch is to creep along the front, not to leap
     every: PositiveInt = 15  # steps between two offers to the set
     constraint: Literal["barrier", "lagrangian"] = "barrier"
-    retain: float = Field(default=0.9, gt=0, le=1)  # share of each other objective that a branch keeps
+    retain: float = Field(
+        default=0.9, gt=0, le=1
+    )  # share of each other objective that a branch keeps (C-MORL's beta) ...
+    to_the_middle: bool = True  # ... unless the gap's other end has less of it: then down to halfway between the two
     sharpness: PositiveFloat = 20.0  # of the barrier
     validate_every: PositiveInt = 5  # steps between two looks at the constraints
     prompts: PositiveInt = 16  # training prompts that constraints are looked at on

@@ -102,6 +102,19 @@ def branch(values: tuple[float, float], low: list[float], high: list[float], ret
     return branch_of(point("parent", (0.5, 0.5), values), "warm", np.array(low), np.array(high), retain)
 
 
+def test_a_branch_into_a_gap_may_fall_to_its_middle() -> None:
+    """Halfway to the other end where that has less; elsewhere, as without one, nine tenths."""
+    values, names = ((4.0, -1.0), (2.0, -3.0)), ("warm", "brief")
+    low, high = np.array([0.0, -4.0]), np.array([8.0, 0.0])
+    one, other = (point(key, (0.5, 0.5), each) for key, each in zip("ab", values, strict=True))
+    assert list(one.values) == list(names)
+    found = branch_of(one, "warm", low, high, 0.9, other)
+    assert found.least == {"warm": None, "brief": -2.0}
+    assert found.drop["brief"] == 1.0
+    back = branch_of(other, "brief", low, high, 0.9, one)  # the other end has more of all: nothing to give up for it
+    assert back.least == {"warm": pytest.approx(1.8), "brief": None}
+
+
 @pytest.mark.parametrize(
     ("attained", "low", "high", "retain", "least"),
     [

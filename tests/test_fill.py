@@ -56,6 +56,7 @@ class World:
         patch.setattr(fill, "Branching", lambda _prepared, _evaluator, _reporter, folder, _: self.entering(folder))
 
     def fill(self, budget: int, **settings: Any) -> dict[str, Any]:
+        settings = {"to_the_middle": False} | settings
         config = self.run.config.model_copy(update={"fill": FillSettings(**settings)})
         return run_fill(Run(self.run.folder, config), budget, QUIET)
 
@@ -235,6 +236,16 @@ def test_what_a_gap_gained_is_what_its_branches_added(three: World) -> None:
     assert not gaps[SMALL]["trained"]
     assert gaps[SMALL]["gain_measured"] == 0.0
     assert found["hypervolume_after"] - found["hypervolume_before"] == pytest.approx(gaps[LARGE]["gain_measured"])
+
+
+def test_one_branch_to_the_middle_is_enough_for_a_gap(three: World) -> None:
+    """Both gaps get one in the first round, the larger one first; their other ends are left alone."""
+    three.blend = nothing
+    three.fill(2, to_the_middle=True)
+    assert three.trained[0] in [(0.3, "warm"), (1.0, "brief")]
+    assert three.trained[1] in [(0.0, "warm"), (0.3, "brief")]
+    (first,) = three.run.folder.glob("fill/round-*")
+    assert len(json.loads((first / "round.json").read_text())["branches"]) == 2
 
 
 @pytest.mark.parametrize("budget", [0, 1, 5])

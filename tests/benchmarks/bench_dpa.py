@@ -76,7 +76,9 @@ def main() -> None:
         print_table("DPA turned through ten directions", columns, [list(row.values()) for row in rows])
         print(f"  training and measuring DPA took {cost.seconds:.0f} s")
         if options.figure:
-            options.figure.write_text(_figure(found, modpo).to_html(include_plotlyjs=True), encoding="utf-8")
+            options.figure.write_text(
+                _figure(found, modpo).to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8"
+            )
     print_json({"benchmark": "dpa", "threads": options.threads, "seed": options.seed, "rows": rows})
 
 

@@ -63,7 +63,9 @@ def main() -> None:
             f"{name}: share of the grid's hypervolume", columns, [*rows, ["mean", *(f"{m:.3f}" for m in means)]]
         )
     if options.figure:
-        options.figure.write_text(_figure(curves).to_html(include_plotlyjs=True), encoding="utf-8")
+        options.figure.write_text(
+            _figure(curves).to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8"
+        )
     print_json({"benchmark": "explorers", "threads": options.threads, "curves": curves})
 
 
