@@ -66,8 +66,8 @@ def _seed(out: Path, seed: int, options: argparse.Namespace) -> list[dict[str, A
     for side, branches in (("to the middle", budget), ("fixed beta", budget), ("grid", 0)):
         folder = out / f"{side.replace(' ', '-')}-{seed}"
         config = _config(folder, seed, small + budget if side == "grid" else small, options, side == "to the middle")
-        if side != "grid" and not folder.is_dir():
-            shutil.copytree(start.folder, folder)
+        if side != "grid" and not (folder / "config.yaml").is_file():
+            shutil.copytree(start.folder, folder, dirs_exist_ok=True)
             atomic_write_text(folder / "config.yaml", config.to_yaml())
         run = run_sweep(config, folder) if side == "grid" else Run(folder, config)
         result = folder / "filled.json"
@@ -75,6 +75,7 @@ def _seed(out: Path, seed: int, options: argparse.Namespace) -> list[dict[str, A
             write_json(result, run_fill(run, branches, Reporter(quiet=True)))
         rows.append({"side": side, "seed": seed, **_measured(run, reference, span)})
         found = read_json(result)
+        trained, kept = found["adapters_trained"], len(found["adapters_kept"])
         covered = sum(gap["covered_by_blend"] for gap in found["gaps"])
         print(f"seed {seed}: {side}: {trained} branches, {kept} kept;", end=" ")
         print(f"{covered} of {len(found['gaps'])} gaps covered by blends", flush=True)

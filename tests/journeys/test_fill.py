@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "preferences": {"corners": True},
     "settings": {"beta": 0.1, "steps": 30, "batch_size": 8, "learning_rate": 0.05},
     "evaluation": {"prompts": 6, "samples": 16, "max_new_tokens": 5},
-    "fill": {"steps": 8, "every": 4, "validate_every": 4, "prompts": 6, "completions": 2},
+    "fill": {"to_the_middle": False, "steps": 8, "every": 4, "validate_every": 4, "prompts": 6, "completions": 2},
 }
 
 
