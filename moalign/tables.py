@@ -48,10 +48,9 @@ def describe_gaps(found: dict[str, Any]) -> None:
     if found["gaps"]:
         console.print(table)
     before, after = found["hypervolume_before"], found["hypervolume_after"]
-    console.print(
-        f"  hypervolume {before:.4f} -> {after:.4f}, by {found['adapters_trained']} branches of which "
-        f"{len(found['adapters_kept'])} adapters were kept, and by blends"
-    )
+    trained, kept = found["adapters_trained"], len(found["adapters_kept"])
+    by = f"blends and {trained} branches, of which {kept} adapters were kept" if trained else "blends alone"
+    console.print(f"  hypervolume {before:.4f} -> {after:.4f}, by {by}")
 
 
 def _console() -> Console:
