@@ -95,7 +95,8 @@ class GroupTrainer:
     """Steps, checkpoints and memory of one group of adapters.
 
     `run` takes steps whose losses are known from their number alone. A method whose steps depend on what the adapters
-    say puts its own together from `restore`, `gradients`, `clip`, `update` and `save`.
+    say puts its own together from `restore`, `gradients`, `clip`, `update` and `save`. With `shared` adapters the jobs
+    of a step are policies that all train them, and what is stepped along is the mean over jobs.
     """
 
     def __init__(self, bank: AdapterBank, optimisation: Optimisation, workplace: Workplace, shared: bool = False):

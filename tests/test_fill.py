@@ -334,7 +334,7 @@ def test_each_gap_says_what_became_of_it(three: World, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "x30 and x100" in out or "x100 and x30" in out
     assert "trained" in out.splitlines()[1]
-    assert "by 2 branches of which 2 adapters were kept" in out
+    assert "by blends and 2 branches, of which 2 adapters were kept" in out
 
 
 # Mistakes

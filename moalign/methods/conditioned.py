@@ -17,7 +17,7 @@ from torch import Tensor
 from moalign.adapters import Adapter
 from moalign.bank import AdapterBank
 from moalign.errors import UserError
-from moalign.losses import LENGTH, advantage_parts, combine
+from moalign.losses import advantage_parts, combine
 from moalign.methods.inner import InnerSettings
 from moalign.methods.modpo_settings import ModpoSettings
 from moalign.methods.online_settings import OnlineSettings
@@ -136,28 +136,15 @@ class _Rolling:
             self.trainer.save(step + 1)
 
     def _loss(self, step: int, drawn: Float[np.ndarray, "d m"]) -> RolloutLoss:
-        settings = self.settings
+        settings, bank = self.settings, self.trainer.bank
         rows = {f"mixture {number}": self.mixtures.row(weights) for number, weights in enumerate(drawn)}
         lengths = [len(ids) for ids in self.environment.prompt_ids]
         prompts = batch_order(lengths, settings.prompts, self.workplace.seed, step)
         stream = f"mixtures/{self.workplace.seed}/{step}"
-        bank = self.trainer.bank
         found = roll_out(self.environment, bank, list(rows), prompts, settings.completions, stream, rows)
-        dropped = found.truncated if settings.mask_truncated else np.zeros_like(found.truncated)
-        rule = LENGTH[settings.estimator]
-        return RolloutLoss(
-            bank,
-            self.workplace.scorer,
-            self.environment,
-            found,
-            torch.tensor(~dropped),
-            (settings.clip, settings.clip_high or settings.clip),
-            settings.kl,
-            settings.beta,
-            float(self.environment.max_new_tokens) if rule == "constant" else rule,
-            self._advantages(found, drawn),
-            rows,
-        )
+        loss = RolloutLoss.of(bank, self.workplace, found, settings, rows)
+        loss.advantages = self._advantages(found, drawn)
+        return loss
 
     def _advantages(self, found: Rollouts, drawn: Float[np.ndarray, "d m"]) -> dict[int, Tensor]:
         if not np.isfinite(found.rewards).all():

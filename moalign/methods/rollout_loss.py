@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -11,9 +12,11 @@ from torch import Tensor
 from moalign.bank import AdapterBank
 from moalign.batches import Tokens
 from moalign.logprobs import Scorer
-from moalign.losses import clipped_objective, kl_advantages, kl_per_token, per_sequence
+from moalign.losses import LENGTH, clipped_objective, kl_advantages, kl_per_token, per_sequence
+from moalign.methods.online_settings import OnlineSettings
 from moalign.rollouts import Environment, Rollouts
 from moalign.training import Entry
+from moalign.workplace import Workplace
 
 
 @dataclass
@@ -36,6 +39,32 @@ class RolloutLoss:
     advantages: Mapping[int, Tensor] = field(default_factory=dict)
     rows: Mapping[str, Float[Tensor, " k"]] | None = None  # of policies that are mixtures; else each is its adapter
     _fixed: dict[Entry, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        bank: AdapterBank,
+        workplace: Workplace,
+        rollouts: Rollouts,
+        settings: OnlineSettings,
+        rows: Mapping[str, Float[Tensor, " k"]] | None = None,
+    ) -> "RolloutLoss":
+        """As the settings have it; its advantages are still to be given."""
+        assert workplace.environment is not None
+        dropped = rollouts.truncated if settings.mask_truncated else np.zeros_like(rollouts.truncated)
+        rule = LENGTH[settings.estimator]
+        return cls(
+            bank,
+            workplace.scorer,
+            workplace.environment,
+            rollouts,
+            torch.tensor(~dropped),
+            (settings.clip, settings.clip_high or settings.clip),
+            settings.kl,
+            settings.beta,
+            float(workplace.environment.max_new_tokens) if rule == "constant" else rule,
+            rows=rows,
+        )
 
     def __call__(self, entries: Sequence[Entry]) -> Float[Tensor, " n"] | Float[Tensor, "n c"]:
         """One loss per group (or one per group and column): the mean over its completions."""

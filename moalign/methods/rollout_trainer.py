@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moalign.bank import AdapterBank
-from moalign.losses import LENGTH
 from moalign.methods.guards import collapse, reason_to_stop
 from moalign.methods.online_settings import OnlineSettings
 from moalign.methods.rollout_loss import RolloutLoss
@@ -65,7 +64,7 @@ class RolloutTrainer:
         validated = self._validated(step)
         rollouts = self._roll_out(step)
         self._stop_without_rewards(step, drawn, rollouts)
-        loss = self._loss(rollouts)
+        loss = RolloutLoss.of(self.bank, self.workplace, rollouts, self.settings)
         value = self._first_gradients(step, drawn, loss, validated)
         if value is None:
             return
@@ -104,22 +103,6 @@ class RolloutTrainer:
         rewards = found.rewards.reshape(len(asked), -1, found.rewards.shape[-1])
         finite = [each[np.isfinite(each).all(1)] for each in rewards]
         return {number: self.steering[number].validated(e) for number, e in zip(asked, finite, strict=True) if len(e)}
-
-    def _loss(self, rollouts: Rollouts) -> RolloutLoss:
-        settings = self.settings
-        dropped = rollouts.truncated if settings.mask_truncated else np.zeros_like(rollouts.truncated)
-        rule = LENGTH[settings.estimator]
-        return RolloutLoss(
-            self.bank,
-            self.workplace.scorer,
-            self.environment,
-            rollouts,
-            torch.tensor(~dropped),
-            (settings.clip, settings.clip_high or settings.clip),
-            settings.kl,
-            settings.beta,
-            float(self.environment.max_new_tokens) if rule == "constant" else rule,
-        )
 
     def _entries(self, drawn: Sequence[int], rollouts: Rollouts) -> list[Entry]:
         """(policy of the rollouts, prompt), policy by policy, so that rows are one-hot and grouped."""
@@ -207,7 +190,7 @@ class RolloutTrainer:
     def _look_at_the_end(self, step: int) -> None:
         """Watch the policies after the last step too: one more batch, from which nothing is learnt."""
         drawn, rollouts = self._going(), self._roll_out(step)
-        loss = self._loss(rollouts)
+        loss = RolloutLoss.of(self.bank, self.workplace, rollouts, self.settings)
         loss.advantages = {policy: torch.zeros(rollouts.rewards.shape[1:3]) for policy in range(len(drawn))}
         with torch.no_grad():
             for entry in self._entries(drawn, rollouts):
