@@ -123,11 +123,19 @@ def _order(run: Run) -> list[ParetoPoint]:
 
 def _figure(curves: dict[str, list[list[tuple[int, float]]]]) -> go.Figure:
     figure = go.Figure()
-    for (name, seeds), dash in zip(curves.items(), ("dot", "dash", "solid", "solid"), strict=True):
+    colours, symbols = ("#777777", "#0072b2", "#009e73", "#d55e00"), ("square", "circle", "circle", "star")
+    for (name, seeds), colour, symbol in zip(curves.items(), colours, symbols, strict=True):
         counts = [n for n, _ in seeds[0]]
         shares = np.array([[share for _, share in curve] for curve in seeds])
         spread = {"type": "data", "array": shares.max(0) - shares.mean(0), "arrayminus": shares.mean(0) - shares.min(0)}
-        figure.add_scatter(x=counts, y=shares.mean(0), error_y=spread, name=name, line={"dash": dash})
+        figure.add_scatter(
+            x=counts,
+            y=shares.mean(0),
+            error_y=spread,
+            name=name,
+            line={"color": colour},
+            marker={"symbol": symbol, "size": 9},
+        )
     figure.add_hline(y=0.99, line={"width": 1, "color": "grey"})
     figure.update_layout(
         template="simple_white",
