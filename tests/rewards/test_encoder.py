@@ -18,7 +18,7 @@ from transformers import (
 from moalign.batches import Completions
 from moalign.errors import BaseModelError, ConfigError
 from moalign.objectives import RewardModel
-from moalign.rewards.data import input_ids
+from moalign.objectives.reward_model import input_ids
 from moalign.rewards.encoder import Encoder, features_of, load_encoder
 from moalign.rewards.heads import Heads
 
@@ -122,14 +122,8 @@ def test_what_the_base_lacks_is_drawn_by_the_seed(base: Path) -> None:
     assert bool(np.abs(features[0] - features[2]).max() > 0.01) is drawn
 
 
-def test_inputs_are_the_objectives_own(base: Path, tmp_path: Path) -> None:
-    """Training and scoring read the same ids, for plain text and for conversations."""
-    encoder = load(base)
-    encoder.save(tmp_path, drawn_heads(encoder))
-    objective = RewardModel("r", str(tmp_path), separator="|")
-    ids = [objective._ids(*pair) for pair in zip(GIVEN.prompts, GIVEN.responses, strict=True)]
-    assert inputs_of(encoder, "|") == ids
-    plain = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer.backend_tokenizer)
+def test_without_a_chat_template_messages_are_joined_by_blank_lines(base: Path) -> None:
+    plain = PreTrainedTokenizerFast(tokenizer_object=load(base).tokenizer.backend_tokenizer)
     assert plain.decode(input_ids(plain, CHAT, "Hello.", "|")) == "Be kind.\n\nHi\n\n|Hello."
 
 

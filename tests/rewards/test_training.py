@@ -25,7 +25,7 @@ from moalign.rewards.encoder import Encoder
 from moalign.rewards.settings import RewardModelConfig, load_reward_config
 from moalign.rewards.training import run_reward_model, summarise_reward_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORDS = ("yes", "no", "well", "now", "perhaps", "so", "then")
 LONG = {"prompt": "Say a.", "response": "a" * 600, "scores": {"length": 1, "vowels": 2}}  # the base reads 512
 

@@ -1,12 +1,9 @@
 """The hypervolume explorer: its processes, its acquisition against botorch's, and what it leaves alone."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from moalign.errors import ConfigError
 from moalign.frontiers import hypervolume
 from moalign.frontiers.explorers import Hypervolume
 from moalign.frontiers.explorers.base import Book, opening
@@ -165,9 +162,3 @@ def test_a_fit_that_fails_is_no_end(monkeypatch):
 
     monkeypatch.setattr("botorch.fit.fit_gpytorch_mll", fails)
     assert len(told(front(WEIGHTS)).ask(2)) == 2
-
-
-def test_without_botorch_it_says_so_before_the_sweep(monkeypatch):
-    monkeypatch.setitem(sys.modules, "botorch", None)
-    with pytest.raises(ConfigError, match=r"needs botorch; pip install 'moalign\[botorch\]'"):
-        Hypervolume(2, 9, np.zeros(2))
