@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moalign.bank import AdapterBank as AdapterBank
+    from moalign.comparing import compare_runs as compare_runs
     from moalign.config import load_config as load_config
+    from moalign.direction import Direction as Direction
+    from moalign.fill import run_fill as run_fill
     from moalign.frontiers import ParetoPoint as ParetoPoint
     from moalign.frontiers import ParetoSet as ParetoSet
+    from moalign.mapping import calibrated as calibrated
     from moalign.preference import Preference as Preference
     from moalign.report import save_report as save_report
     from moalign.runs import Run as Run
@@ -28,24 +32,32 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdapterBank": "bank",
+    "Direction": "direction",
     "ParetoPoint": "frontiers",
     "ParetoSet": "frontiers",
     "Preference": "preference",
     "Run": "runs",
     "Speaker": "talking",
+    "calibrated": "mapping",
+    "compare_runs": "comparing",
     "load_config": "config",
+    "run_fill": "fill",
     "run_sweep": "sweep",
     "save_report": "report",
     "summarise": "summary",
 }
 __all__ = [
     "AdapterBank",
+    "Direction",
     "ParetoPoint",
     "ParetoSet",
     "Preference",
     "Run",
     "Speaker",
+    "calibrated",
+    "compare_runs",
     "load_config",
+    "run_fill",
     "run_sweep",
     "save_report",
     "summarise",

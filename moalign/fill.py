@@ -66,7 +66,7 @@ class Found:
         }
 
 
-def run_fill(run: Run, budget: int, reporter: Reporter) -> dict[str, Any]:
+def run_fill(run: Run, budget: int, reporter: Reporter | None = None) -> dict[str, Any]:
     """Fill the gaps of a run with at most `budget` branches; what was found, and what it gained.
 
     {gaps: [{between, size, covered_by_blend, gain_expected, gain_measured, noise, trained}], hypervolume_before,
@@ -84,6 +84,7 @@ def run_fill(run: Run, budget: int, reporter: Reporter) -> dict[str, Any]:
     trained = [point for point in front if point.row is None]
     if len(trained) < 2:
         raise RunError(f"{run.folder} has {len(trained)} trained adapters; expected two or more, to look between them")
+    reporter = reporter or Reporter(quiet=True)
     with claim(run.folder / "claims", "fill") as mine, reporter.running():
         if not mine:
             raise RunError(f"another process is filling {run.folder}; wait for it, or stop it first")
