@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from multiprocessing.process import BaseProcess
@@ -29,6 +30,7 @@ def _run(arguments: list[str], log: str) -> None:
 
     from moalign.cli import main
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background begins with it ignored
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own lock is a semaphore, which a killed process leaves behind
     sys.argv = ["moalign", *arguments]
