@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from moalign.errors import ConfigError, PreferenceError, unknown
-from moalign.preference import Preference
+from moalign.preference import Preference, named_numbers
 
 Spread = Literal["uniform_angle", "sphere_cone", "grid"]
 _CELLS = 4096  # of the table by which an area is turned into an angle
@@ -55,19 +55,7 @@ class Direction:
     @classmethod
     def parse(cls, text: str) -> "Direction":
         """Read ``NAME=C,NAME=C,...``; the components need not have length 1."""
-        components: dict[str, float] = {}
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            name, equals, number = (piece.strip() for piece in part.rpartition("="))
-            try:
-                value = float(number)
-            except ValueError:
-                value = None
-            if not equals or not name or "=" in name or value is None:
-                raise PreferenceError(f"cannot read {part!r}; expected NAME=COMPONENT, such as helpful=0.7,brief=-0.2")
-            if name in components:
-                raise PreferenceError(f"{name!r} stands twice in {text!r}")
-            components[name] = value
-        return cls.of(components)
+        return cls.of(named_numbers(text, "NAME=COMPONENT, such as helpful=0.7,brief=-0.2"))
 
     @classmethod
     def toward(cls, preference: Preference) -> "Direction":

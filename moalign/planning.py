@@ -119,7 +119,7 @@ class Planner:
         last = self._rounds()[-1]
         return [self._directed(last.key, direction) for direction in self._directions()]
 
-    def _plan(self, preference: Preference, parents: tuple[str, ...] = (), stage: int = 0, merge: bool = False) -> Plan:
+    def _plan(self, preference: Preference, parents: tuple[str, ...] = (), merge: bool = False) -> Plan:
         # The primary objective is the heaviest, so that its weight is at least 1/m and MODPO's 1/w_k is tame.
         primary = self.names[int(np.argmax(preference.vector(self.names)))]
         together = METHODS[self.config.method].together  # one bank, so equally many steps
@@ -129,7 +129,7 @@ class Planner:
             steps = max(1, round(self.settings.warm_share * steps))
         weights = {name: weight for name, weight in preference.weights.items() if weight > 0}
         key = f"{preference.key[:80]}-{digest(*self._common, json.dumps(weights), *parents)[:12]}"
-        return Plan(key, preference, primary, steps, parents, stage)
+        return Plan(key, preference, primary, steps, parents)
 
     def _merged(self) -> list[Plan]:
         """The adapters that average the factors of the corners, where that is what a mixture is taken to be."""
@@ -144,7 +144,7 @@ class Planner:
         even = Preference.of(dict.fromkeys(self.names, 1.0))
         plans: list[Plan] = []
         for number in range(self.settings.rounds):
-            plan = self._plan(even, tuple(plan.key for plan in plans[-1:]), number)
+            plan = self._plan(even, tuple(plan.key for plan in plans[-1:]))
             key = f"round{number + 1}-{digest(plan.key, str(number))[:12]}"
             plans.append(Plan(key, even, plan.primary, plan.steps, plan.parents, number))
         return plans

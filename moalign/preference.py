@@ -50,20 +50,7 @@ class Preference:
     @classmethod
     def parse(cls, text: str) -> "Preference":
         """Read ``NAME=W,NAME=W,...``; the weights need not sum to 1."""
-        weights: dict[str, float] = {}
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            name, equals, number = part.rpartition("=")
-            try:
-                value = float(number)
-            except ValueError:
-                value = math.nan
-            unreadable = math.isnan(value) and number.strip().lower() != "nan"
-            if not equals or not name.strip() or "=" in name or unreadable:
-                raise PreferenceError(f"cannot read {part!r}; expected NAME=WEIGHT, such as helpful=0.7,brief=0.3")
-            if name.strip() in weights:
-                raise PreferenceError(f"{name.strip()!r} is weighted twice in {text!r}")
-            weights[name.strip()] = value
-        return cls.of(weights)
+        return cls.of(named_numbers(text, "NAME=WEIGHT, such as helpful=0.7,brief=0.3"))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -93,3 +80,24 @@ class Preference:
 
     def __str__(self) -> str:
         return ",".join(f"{name}={weight:.4g}" for name, weight in self.items)
+
+
+def named_numbers(text: str, expected: str) -> dict[str, float]:
+    """Read ``NAME=NUMBER,NAME=NUMBER,...``. Raises PreferenceError, with what was expected, or for a name given twice.
+
+    >>> named_numbers("helpful=7, brief=-3", "NAME=WEIGHT")
+    {'helpful': 7.0, 'brief': -3.0}
+    """
+    found: dict[str, float] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, number = (piece.strip() for piece in part.rpartition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = None
+        if not equals or not name or "=" in name or value is None:
+            raise PreferenceError(f"cannot read {part!r}; expected {expected}")
+        if name in found:
+            raise PreferenceError(f"{name!r} is weighted twice in {text!r}")
+        found[name] = value
+    return found

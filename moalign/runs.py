@@ -7,6 +7,8 @@ samples/<key>.jsonl    the texts it was measured on
 blends/<key>.json      mixtures of adapters that were measured
 reference.json         the base model's own point and the hypervolume's reference point, fixed once
 plan.json              which preferences train side by side, fixed once
+asked/<n>.json         the preferences that an explorer asked for, wave by wave
+fill/                  the ranges, rounds, branches and offers of `moalign fill`
 oracle.npz             reference probabilities and scores of every answer, where they can be enumerated
 cache/                 scores and log-probabilities by content
 checkpoints/           the state of what is in training
