@@ -7,6 +7,9 @@ from torch import Tensor
 
 from moalign.adapters import Adapter, LowRank
 from moalign.errors import AdapterError
+from moalign.merging.geometry import distance
+from moalign.merging.inputs import checked, merged
+from moalign.merging.soup import soup
 
 
 def factor_average(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
@@ -19,32 +22,43 @@ def factor_average(adapters: Sequence[Adapter], weights: Sequence[float]) -> Ada
     for one-hot weights and for adapters that share A (or B), and is small while they have hardly left their common
     start. Kept to compare with; merge with `soup`.
 
-    Weights may have any sign and sum; the identity above is for a sum of 1. The rank and the scale stay those of the
-    adapters. Raises AdapterError where a factor has no counterpart to be averaged with: other layers, shapes or ranks,
-    or another scale, which would have to be split between A and B arbitrarily; and for no adapters at all.
+    Weights may have any sign and sum; the identity above is for a sum of 1. An adapter of weight 0 is left out. The
+    rank and the scale stay those of the adapters. Raises AdapterError where a factor has no counterpart to be averaged
+    with: other layers or ranks, or another scale, which would have to be split between A and B arbitrarily; and where
+    `soup` does: no adapters, other bases, weights that are not finite or not one for each.
 
     >>> one = Adapter({"q": LowRank(torch.tensor([[1.0]]), torch.tensor([[2.0]]), 1.0)}, ("q",))
     >>> two = Adapter({"q": LowRank(torch.tensor([[3.0]]), torch.tensor([[4.0]]), 1.0)}, ("q",))
     >>> factor_average([one, two], [0.5, 0.5]).layers["q"].delta().item()  # the soup is (2 + 12) / 2 = 7
     6.0
     """
-    if not adapters:
-        raise AdapterError("nothing to average: expected at least one adapter")
-    first = adapters[0]
-    for number, adapter in enumerate(adapters[1:], start=1):
-        _comparable(first, adapter, number)
+    counted = checked(adapters, weights)
+    parents, shares = [adapter for adapter, _ in counted], [weight for _, weight in counted]
+    places = [number for number, weight in enumerate(weights) if weight] or [0]
+    for number, parent in zip(places[1:], parents[1:], strict=True):
+        _comparable(parents[0], parent, (places[0], number))
     layers = {
         name: LowRank(
-            _weighted([adapter.layers[name].A for adapter in adapters], weights),
-            _weighted([adapter.layers[name].B for adapter in adapters], weights),
+            _weighted([parent.layers[name].A for parent in parents], shares),
+            _weighted([parent.layers[name].B for parent in parents], shares),
             layer.scale,
         )
-        for name, layer in first.layers.items()
+        for name, layer in parents[0].layers.items()
     }
-    targets = first.target_modules
-    if any(adapter.target_modules != targets for adapter in adapters):
-        targets = tuple(layers)
-    return Adapter(layers, targets, first.fan_in_fan_out)
+    return merged(layers, parents)
+
+
+def factor_error(adapters: Sequence[Adapter], weights: Sequence[float]) -> float:
+    """||average - soup||_F / ||soup||_F over all layers: the part of the exact soup that the average of factors misses.
+
+    Raises what `factor_average` raises.
+
+    >>> one = Adapter({"q": LowRank(torch.tensor([[1.0]]), torch.tensor([[2.0]]), 1.0)}, ("q",))
+    >>> two = Adapter({"q": LowRank(torch.tensor([[3.0]]), torch.tensor([[4.0]]), 1.0)}, ("q",))
+    >>> round(factor_error([one, two], [0.5, 0.5]), 6)  # 6 and 7
+    0.142857
+    """
+    return distance(factor_average(adapters, weights), soup(adapters, weights))
 
 
 def _weighted(factors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -52,17 +66,14 @@ def _weighted(factors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
-def _comparable(first: Adapter, other: Adapter, number: int) -> None:
+def _comparable(first: Adapter, other: Adapter, places: tuple[int, int]) -> None:
     """Raise where the factors of two adapters are no entries of the same state dict."""
-    fix = "merge their deltas (moalign.merging.soup)"
+    who, fix = "adapters {} and {} cannot be averaged".format(*places), "merge their deltas (moalign.merging.soup)"
     lone = sorted(set(first.layers) ^ set(other.layers))
     if lone:
-        raise AdapterError(f"adapters 0 and {number} cannot be averaged: only one of them has {lone[0]!r}; {fix}")
+        raise AdapterError(f"{who}: only one of them has {lone[0]!r}; {fix}")
     for name, layer in first.layers.items():
-        mine, theirs = ((*each.A.shape, len(each.B), each.scale) for each in (layer, other.layers[name]))
-        for what, came, expected in zip(("rank", "input", "output", "scale"), theirs, mine, strict=True):
+        mine, theirs = ((each.rank, each.scale) for each in (layer, other.layers[name]))
+        for what, came, expected in zip(("rank", "scale"), theirs, mine, strict=True):
             if came != expected:
-                raise AdapterError(
-                    f"adapters 0 and {number} cannot be averaged: in {name!r} their {what} is {expected:g} and "
-                    f"{came:g}; {fix}"
-                )
+                raise AdapterError(f"{who}: in {name!r} their {what} is {expected:g} and {came:g}; {fix}")

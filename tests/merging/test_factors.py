@@ -6,26 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from deltas import drawn, flat
 from torch import Tensor
 
 from moalign.adapters import Adapter, LowRank, write_adapter
 from moalign.errors import AdapterError
-from moalign.merging import factor_average, soup
-
-
-def drawn(
-    seed: int, rank: int = 2, scale: float = 2.0, *, layers: tuple[str, ...] = ("q", "v"), into: int = 7
-) -> Adapter:
-    generator = torch.Generator().manual_seed(seed)
-    return Adapter(
-        {
-            name: LowRank(
-                torch.randn(rank, into, generator=generator), torch.randn(5, rank, generator=generator), scale
-            )
-            for name in layers
-        },
-        layers,
-    )
+from moalign.merging import factor_average, factor_error, soup
 
 
 def same(found: Adapter, expected: Adapter) -> bool:
@@ -144,7 +130,6 @@ def test_layer_names_stand_in_where_targets_differ() -> None:
     [
         (drawn(2, rank=3), "in 'q' their rank is 2 and 3; merge their deltas"),
         (drawn(2, scale=0.5), "in 'q' their scale is 2 and 0.5; merge their deltas"),
-        (drawn(2, into=6), "in 'q' their input is 7 and 6; merge their deltas"),
         (drawn(2, layers=("q",)), "only one of them has 'v'; merge their deltas"),
     ],
 )
@@ -153,6 +138,22 @@ def test_what_has_no_counterpart_is_refused(other: Adapter, line: str) -> None:
         factor_average([drawn(1), drawn(3), other], [0.5, 0.25, 0.25])
 
 
+def test_what_counts_nothing_need_not_compare() -> None:
+    """Weight 0 leaves an adapter out, and the others keep their places in messages."""
+    other, kept = drawn(2, rank=3), drawn(3)
+    assert same(factor_average([drawn(1), other, kept], [0.5, 0.0, 0.5]), factor_average([drawn(1), kept], [0.5, 0.5]))
+    with pytest.raises(AdapterError, match="adapters 1 and 2 cannot be averaged"):
+        factor_average([drawn(1), other, kept], [0.0, 0.5, 0.5])
+
+
+def test_the_error_is_the_distance_from_the_soup() -> None:
+    """||average - soup||_F / ||soup||_F from dense deltas of all layers."""
+    adapters, weights = [drawn(seed) for seed in (1, 2, 3)], [0.5, 0.3, 0.2]
+    found, exact = (flat(merge(adapters, weights)) for merge in (factor_average, soup))
+    assert factor_error(adapters, weights) == pytest.approx(((found - exact).norm() / exact.norm()).item(), rel=1e-6)
+    assert factor_error(adapters, [0.0, 1.0, 0.0]) == pytest.approx(0.0, abs=1e-7)
+
+
 def test_nothing_cannot_be_averaged() -> None:
-    with pytest.raises(AdapterError, match="nothing to average: expected at least one adapter"):
+    with pytest.raises(AdapterError, match="nothing to merge: expected at least one adapter"):
         factor_average([], [])
