@@ -112,6 +112,9 @@ def _neighbours(offsets: Float[np.ndarray, "n m"], distances: Float[np.ndarray, 
     would make it infeasible; it may be missed by a slack, at a price that no distance is worth.
     """
     n, m = offsets.shape
+    if m == 2:  # on a line: the nearest to either side, which serving asks for at every request
+        along = offsets[:, 0]
+        return np.array([np.where(along <= 0, along, -np.inf).argmax(), np.where(along > 0, along, np.inf).argmin()])
     furthest = distances.max()
     slack = np.eye(m)
     solution = linprog(

@@ -1,4 +1,4 @@
-"""Between the trained preferences: which mixture of adapters serves a wish, and what mixtures attain."""
+"""Between the trained preferences: mixtures of points, and what they attain."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,28 +8,12 @@ from typing import Any
 import numpy as np
 
 from moalign.bank import AdapterBank
-from moalign.errors import RunError
 from moalign.evaluation import Evaluator
 from moalign.files import read_json, write_json
-from moalign.frontiers import ParetoPoint, blend
+from moalign.frontiers import ParetoPoint
 from moalign.planning import Policy, row_key
 from moalign.preference import Preference
 from moalign.runs import Run
-
-
-def row_for(run: Run, preference: Preference) -> dict[str, float]:
-    """The adapters to mix for a preference, with their weights, which sum to 1.
-
-    A preference that was measured is that point's adapter or mixture; any other is interpolated between the points
-    around it. Raises RunError if nothing is trained yet.
-    """
-    wanted = preference.vector(run.objectives)
-    points = list(run.front())
-    if not points:
-        raise RunError(f"{run.folder} has no trained adapters yet; run its sweep first")
-    trained = np.array([point.preference.vector(run.objectives) for point in points])
-    shares = blend(trained, wanted)
-    return mixed([(point.mixture, float(share)) for point, share in zip(points, shares, strict=True) if share > 0])
 
 
 def mixed(parts: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Every error that moalign raises on purpose.
 
 MoalignError
++- BusyError            a server that has no room for one more request now
 +- UserError            the user can mend it: the command line prints one line and exits with 2
    +- ConfigError       a setting is unknown, missing or impossible
    +- PreferenceError   weights that are no preference, or that name an unknown objective
@@ -19,6 +20,14 @@ from difflib import get_close_matches
 
 class MoalignError(Exception):
     """Root of the tree."""
+
+
+class BusyError(MoalignError):
+    """A server has no room for one more request; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float):
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UserError(MoalignError):

@@ -28,13 +28,22 @@ class SeededSampling(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Leave only the drawn token possible."""
         scores = scores.float() if self.temperature == 1 else scores.float() / self.temperature
-        # Probabilities in single precision, which is half of the time; their sums need the double one.
-        cumulative = torch.softmax(scores, dim=-1).cumsum(-1, dtype=torch.float64)
-        # The last sum may fall short of 1 by rounding; scaling u by it keeps the draw inside.
-        wanted = self.uniforms[:, self.step, None].to(scores.device) * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, wanted, right=True).clamp_max(scores.shape[-1] - 1)
+        token = inverted(scores, self.uniforms[:, self.step].to(scores.device))
         self.step += 1
-        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token[:, None], 0.0)
+
+
+def inverted(scores: Float[Tensor, "b v"], uniforms: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """The token of each row whose cumulative probability is the first to pass its uniform number in [0, 1).
+
+    >>> inverted(torch.zeros(2, 4), torch.tensor([0.3, 0.99], dtype=torch.float64)).tolist()
+    [1, 3]
+    """
+    # Probabilities in single precision, which is half of the time; their sums need the double one.
+    cumulative = torch.softmax(scores, dim=-1).cumsum(-1, dtype=torch.float64)
+    # The last sum may fall short of 1 by rounding; scaling u by it keeps the draw inside.
+    wanted = uniforms[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, wanted, right=True).clamp_max(scores.shape[-1] - 1)[:, 0]
 
 
 def uniforms(seeds: Sequence[int], steps: int) -> Float[Tensor, "b t"]:
@@ -61,14 +70,7 @@ def generate(
     is read once. Raises BaseModelError for a prompt that
     leaves no room in the model's context, and DataError for an empty one.
     """
-    longest = max(map(len, prompts))
-    if not all(prompts):
-        raise DataError("a prompt has no tokens, so nothing predicts its response's first token; expected some text")
-    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and longest + max_new_tokens > limit:
-        raise BaseModelError(
-            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the {limit} positions of {base.name}"
-        )
+    longest = check_room(base, prompts, max_new_tokens)
     ids = torch.full((len(prompts), longest), base.pad_id)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
@@ -91,6 +93,19 @@ def generate(
             past_key_values=cache,
         )
     return [_until_eos(response, base.eos_ids) for response in out[:, longest:].tolist()]
+
+
+def check_room(base: BaseModel, prompts: Sequence[list[int]], max_new_tokens: int) -> int:
+    """The length of the longest prompt. Raises as `generate` does."""
+    if not all(prompts):
+        raise DataError("a prompt has no tokens, so nothing predicts its response's first token; expected some text")
+    longest = max(map(len, prompts))
+    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and longest + max_new_tokens > limit:
+        raise BaseModelError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the {limit} positions of {base.name}"
+        )
+    return longest
 
 
 def _mixed(bank: AdapterBank | None, rows: Row | None) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Between the trained preferences: which mixture serves a wish, and what mixtures attain."""
+"""Between the trained preferences: mixtures of points, and what they attain."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,51 +16,19 @@ from moalign.blends import (
     mixed,
     neighbours,
     read_blends,
-    row_for,
 )
 from moalign.config import EvaluationSettings
-from moalign.errors import PreferenceError, RunError
 from moalign.evaluation import Evaluator
 from moalign.logprobs import Scorer
 from moalign.models import BaseModel
 from moalign.objectives import Length, ObjectiveSet, Repetition
 from moalign.preference import Preference
 from moalign.runs import Run
+from moalign.serving.plan import Planner
 
 
 def wish(warm: float) -> Preference:
     return Preference.of({"warm": warm, "brief": 1 - warm})
-
-
-@pytest.mark.parametrize(
-    ("warm", "row"),
-    [
-        (1.0, {"w": 1.0}),
-        (0.5, {"m": 1.0}),
-        (0.75, {"w": 0.5, "m": 0.5}),
-        (0.4, {"m": 0.8, "b": 0.2}),
-    ],
-)
-def test_a_wish_is_served_by_its_neighbours(tmp_path: Path, warm: float, row: dict[str, float]) -> None:
-    """Trained at warm = 1, 1/2 and 0; in between by linear interpolation."""
-    assert row_for(made_run(tmp_path), wish(warm)) == pytest.approx(row)
-
-
-def test_a_wish_beyond_what_was_trained_is_served_by_the_nearest(tmp_path: Path) -> None:
-    run = made_run(tmp_path, points={"m": THREE["m"], "b": THREE["b"]})
-    assert row_for(run, wish(0.9)) == {"m": 1.0}
-
-
-def test_a_wish_may_leave_objectives_out_but_not_invent_any(tmp_path: Path) -> None:
-    run = made_run(tmp_path)
-    assert row_for(run, Preference.of({"warm": 2.0})) == {"w": 1.0}
-    with pytest.raises(PreferenceError, match="unknown objective 'warmth'; did you mean 'warm'"):
-        row_for(run, Preference.of({"warmth": 1.0}))
-
-
-def test_without_adapters_no_wish_can_be_served(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="has no trained adapters yet"):
-        row_for(made_run(tmp_path, points={}), wish(0.5))
 
 
 def test_neighbours_along_two_objectives_are_ordered_by_weight(tmp_path: Path) -> None:
@@ -166,7 +134,7 @@ def test_a_wish_beside_a_point_that_is_a_mixture_is_a_mixture_of_its_adapters(
     """The point of (1/2, 1/2) is .3 w + .7 b, and halfway from it to w is .65 w + .35 b."""
     run = made_run(tmp_path, points={key: THREE[key] for key in "wb"})
     run.add_point(replace(point("mix", *THREE["m"]), row={"w": 0.3, "b": 0.7}))
-    assert row_for(run, wish(warm)) == pytest.approx(row)
+    assert Planner.of(run).plan(wish(warm), "interpolate").rows == (pytest.approx(row),)
 
 
 def test_between_two_points_lies_the_mixture_of_both_and_the_preference_between_theirs() -> None:

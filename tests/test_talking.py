@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command import moalign
 from made_runs import THREE, made_run, point
 
@@ -38,8 +39,10 @@ def run(tmp_path: Path, tiny_base: Path, adapters: dict[str, Adapter]) -> Run:
 
 def test_a_text_comes_with_its_row_and_its_scores(run: Run) -> None:
     said = Speaker.load(run).say("Hello?", HALF, seed=3, max_new_tokens=12)
-    assert set(said) == {"text", "preference", "row", "scores"}
+    assert set(said) == {"text", "preference", "policy", "row", "predicted", "source", "scores"}
     assert said["preference"] == {"brief": 0.25, "warm": 0.75}
+    assert (said["policy"], said["source"]) == ("interpolate", "interpolated")
+    assert said["predicted"]["warm"]["value"] == pytest.approx(0.875)
     assert said["row"] == pytest.approx({"w": 0.5, "m": 0.5})
     assert said["scores"] == {"warm": 0.0, "brief": -float(len(said["text"].split()))}
 
@@ -95,6 +98,39 @@ def test_objectives_that_are_learned_from_pairs_do_not_score_here(
 def test_an_unknown_objective_is_refused(run: Run) -> None:
     with pytest.raises(PreferenceError, match="unknown objective 'wram'; did you mean 'warm'"):
         Speaker.load(run).say("Hello?", Preference.of({"wram": 1.0}))
+
+
+@pytest.mark.parametrize(("policy", "row"), [("nearest", {"w": 1.0}), ("soup", {"w": 0.75, "b": 0.25})])
+def test_a_policy_makes_the_row_and_so_the_text(run: Run, policy: str, row: dict[str, float]) -> None:
+    """(3/4, 1/4) is best served by w, and is three parts of w and one of b; the text is the row's."""
+    speaker = Speaker.load(run)
+    said = speaker.say("Hello?", HALF, policy=policy, max_new_tokens=12)
+    assert (said["policy"], said["row"]) == (policy, pytest.approx(row))
+    assert said["text"] != speaker.say("Hello?", HALF, max_new_tokens=12)["text"]
+    if policy == "nearest":
+        assert said["text"] == speaker.say("Hello?", Preference.of({"warm": 1.0}), max_new_tokens=12)["text"]
+
+
+def test_several_lanes_are_combined_at_every_token(run: Run, adapters: dict[str, Adapter]) -> None:
+    """At so low a temperature that only the likeliest token under 3/4 log pi_w + 1/4 log pi_b is drawn."""
+    speaker = Speaker.load(run)
+    said = speaker.say("Hello?", HALF, policy="decode", max_new_tokens=6, temperature=1e-3)
+    assert said["lanes"] == [{"row": {"b": 1.0}, "share": 0.25}, {"row": {"w": 1.0}, "share": 0.75}]
+    ids = speaker.base.tokenizer("Hello?")["input_ids"]
+    with AdapterBank(speaker.base.model, adapters) as bank, bank.rows(bank.one_hot(["w", "b"])), torch.no_grad():
+        for _ in range(6):
+            logits = speaker.base.model(torch.tensor([ids] * 2)).logits[:, -1].log_softmax(-1)
+            ids = [*ids, int((0.75 * logits[0] + 0.25 * logits[1]).argmax())]
+    written = speaker.base.tokenizer.decode(ids[-6:], skip_special_tokens=True)
+    assert said["text"] == written.strip()
+    assert Speaker.load(run).say("Hello?", Preference.of({"warm": 1.0}), policy="decode", max_new_tokens=2)["row"] == {
+        "w": 1.0
+    }
+
+
+def test_an_unknown_policy_is_refused(run: Run) -> None:
+    with pytest.raises(ConfigError, match="unknown policy 'soap'; did you mean 'soup'"):
+        Speaker.load(run).say("Hello?", HALF, policy="soap")
 
 
 # The best of several answers
@@ -189,7 +225,7 @@ def test_a_direction_may_ask_for_less_of_something(directed: Run, told: list[Dir
     alone = [speaker.say("Hello?", away, seed=seed, max_new_tokens=12) for seed in range(4)]
     found = speaker.say("Hello?", away, max_new_tokens=12, best_of=4)
     assert set(told) == {away}
-    assert found["direction"] == {"brief": -1.0}
+    assert (found["direction"], found["preference"]) == ({"brief": -1.0}, None)
     assert found["scores"]["brief"] == min(said["scores"]["brief"] for said in alone)
     assert len({said["scores"]["brief"] for said in alone}) > 1
 
