@@ -53,6 +53,35 @@ def describe_gaps(found: dict[str, Any]) -> None:
     console.print(f"  hypervolume {before:.4f} -> {after:.4f}, by {by}")
 
 
+def describe_merge(found: dict[str, Any]) -> None:
+    """Print what a merged folder is made of, what it is predicted to attain, and what the rank cost."""
+    console, plan = _console(), found["plan"]
+    for lane in plan["lanes"]:
+        parts = ", ".join(f"{weight:.4g} of {escape(key)}" for key, weight in lane["row"].items())
+        console.print(f"{found['method']} of {parts}")
+    for name, one in plan["predicted"].items():
+        console.print(f"  {escape(name)} {_value(one['value'], one['standard_error'])} ({plan['source']})")
+    worst = found["worst_layer"]
+    lost = f", at most {worst['error']:.2e} of {escape(worst['name'])}" if worst else ""
+    console.print(f"rank {found['rank']}: {found['error']:.2e} of the change of the weights is lost{lost}")
+    if found["distance_from_soup"] is not None:
+        console.print(f"{found['distance_from_soup']:.2e} away from the exact soup")
+    console.print(f"wrote {escape(found['folder'])}")
+
+
+def describe_export(found: dict[str, Any]) -> None:
+    """Print what was written for another server."""
+    console = _console()
+    for each in found["adapters"]:
+        lost = f", {each['error']:.2e} lost" if each["error"] else ""
+        console.print(f"{escape(each['name'])}: rank {each['rank']}{lost}")
+    if found["bases"]:
+        console.print(f"the base itself: {escape(', '.join(found['bases']))}")
+    for name, text in found["directions"].items():
+        console.print(f"{escape(name)} is told in the prompt: {escape(text)}")
+    console.print(f"wrote {escape(found['folder'])}: see {escape(', '.join(found['files']))}")
+
+
 def _console() -> Console:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
