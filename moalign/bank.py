@@ -7,10 +7,8 @@ alone, a point of the simplex is the exact soup of the deltas (which PEFT's `lin
 sqrt-weighted factors, so that cross terms B_i A_j appear).
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,127 +18,13 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from moalign.adapters import Adapter, LowRank
+from moalign.bank_layer import BankLayer
+from moalign.bank_layout import Layouts
 from moalign.errors import AdapterError, unknown
+from moalign.row_plan import RowPlan
 
 Row = Float[Tensor, "b k"]
-
-
-class BankLayer(nn.Module):
-    """The K deltas of one linear layer, stacked; smaller ranks are padded with zeros, which stay zero."""
-
-    def __init__(self, deltas: Sequence[LowRank | None], out: int, into: int, device: torch.device):
-        super().__init__()
-        rank = max(delta.rank for delta in deltas if delta is not None)
-        A = torch.zeros(len(deltas), rank, into)
-        B = torch.zeros(len(deltas), rank, out)
-        for k, delta in enumerate(deltas):
-            if delta is not None:
-                A[k, : delta.rank] = delta.A
-                B[k, : delta.rank] = delta.B.T
-        self.A = nn.Parameter(A.to(device))
-        self.B = nn.Parameter(B.to(device))
-        self.ranks = [0 if delta is None else delta.rank for delta in deltas]
-        self.scales = [0.0 if delta is None else delta.scale for delta in deltas]
-        self.scale: Tensor
-        self.register_buffer("scale", torch.tensor(self.scales, device=device))
-
-    def change(self, x: Tensor, plan: "RowPlan") -> Tensor:
-        """sum_k row[k] scale_k B_k A_k x for each sequence of x, in x's shape but for the last dimension."""
-        hidden, B = self._hidden(x, plan)
-        return torch.bmm(hidden, B).reshape(*x.shape[:-1], -1)
-
-    def adapted(self, x: Tensor, output: Tensor, plan: "RowPlan") -> Tensor:
-        """output + change(x); one operation for product and sum where both have one precision."""
-        if output.dtype != self.B.dtype or torch.is_autocast_enabled(x.device.type):
-            return (output + self.change(x, plan)).to(output.dtype)
-        hidden, B = self._hidden(x, plan)
-        return torch.baddbmm(output.reshape(len(B), -1, output.shape[-1]), hidden, B).reshape(output.shape)
-
-    def _hidden(self, x: Tensor, plan: "RowPlan") -> tuple[Float[Tensor, "s n r"], Float[Tensor, "s r o"]]:
-        """What the first factors make of x, and the second factors that it meets, segment by segment.
-
-        Without mixtures each segment sees one adapter, and there is no K-fold work; the factors of rows and scales are
-        then part of B. Otherwise every sequence may see every active adapter: one segment of all, over their ranks side
-        by side.
-        """
-        if x.shape[0] % plan.size:
-            raise AdapterError(
-                f"a batch of {x.shape[0]} sequences cannot share {plan.size} rows; expected one row per "
-                "sequence, or a multiple (num_return_sequences)"
-            )
-        if not torch.is_autocast_enabled(x.device.type):
-            x = x.to(self.A.dtype)
-        A, B, factor = plan.factors_of(self)
-        if plan.single is not None:
-            return torch.bmm(x.reshape(len(A), -1, x.shape[-1]), A.transpose(1, 2)), B
-        hidden = nn.functional.linear(x.reshape(plan.size, -1, x.shape[-1]), A)
-        return (hidden * factor).to(hidden.dtype).reshape(1, -1, hidden.shape[-1]), B
-
-
-@dataclass(frozen=True)
-class RowPlan:
-    """How a batch of rows is computed, decided once per batch and not once per layer.
-
-    `single` names the one adapter of each of s equal segments when no row mixes; otherwise every row is a mixture
-    of the adapters `active`. `factors` holds Float[s] in the first case and Float[b, len(active)] in the second.
-    """
-
-    size: int
-    active: tuple[int, ...]
-    single: tuple[int, ...] | None
-    factors: Tensor
-    _moved: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _kept: dict[BankLayer, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, row: Row) -> "RowPlan | None":
-        """None for rows that are all zero: then the base model runs untouched, bit for bit."""
-        used = row != 0
-        active = tuple(used.any(0).nonzero().flatten().tolist())
-        if not active:
-            return None
-        if used.sum(1).max() > 1:
-            return cls(len(row), active, None, row[:, list(active)].contiguous())
-        # A zero row beside one-hot rows is any adapter with factor 0.
-        which = used.float().argmax(1)
-        weight = row.gather(1, which[:, None])[:, 0]
-        starts = [
-            0,
-            *((which.diff() != 0) | (weight.diff() != 0)).nonzero().flatten().add(1).tolist(),
-            len(row),
-        ]
-        step = math.gcd(*np.diff(starts).tolist())
-        return cls(len(row), active, tuple(which[::step].tolist()), weight[::step].contiguous())
-
-    def factors_of(self, layer: BankLayer) -> tuple[Tensor, Tensor, Tensor]:
-        """A, B and the factors that rows and scales give, as `layer` needs them for this batch of rows.
-
-        Without gradients, as when text is generated token by token, they are made once per layer and kept, so that
-        weights must not change within a `rows` block that does not train.
-        """
-        if torch.is_grad_enabled():
-            return self._made(layer)
-        if layer not in self._kept:
-            self._kept[layer] = self._made(layer)
-        return self._kept[layer]
-
-    def _made(self, layer: BankLayer) -> tuple[Tensor, Tensor, Tensor]:
-        index, factors = self._on(layer.A.device)
-        whole = self.active if self.single is None else self.single
-        A, B, scale = layer.A, layer.B, layer.scale
-        if whole != tuple(range(len(A))):
-            A, B, scale = A[index], B[index], scale[index]
-        factor = factors * scale
-        if self.single is not None:
-            return A, B * factor[:, None, None], factor
-        return A.flatten(0, 1), B.flatten(0, 1)[None], factor.repeat_interleave(A.shape[1], dim=1)[:, None]
-
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The adapters to gather (one per segment, or the active ones) and their factors, on a layer's device."""
-        if device not in self._moved:
-            index = torch.tensor(self.active if self.single is None else self.single, device=device)
-            self._moved[device] = index, self.factors.to(device)
-        return self._moved[device]
+Rows = Tensor | np.ndarray | Sequence[Sequence[float]]
 
 
 class AdapterBank:
@@ -170,14 +54,16 @@ class AdapterBank:
             out, into, device = _linear_shape(modules, name)
             deltas = [adapter.layers.get(name) for adapter in adapters.values()]
             _check_shapes(name, deltas, out, into)
-            self.layers[name] = BankLayer(deltas, out, into, device).requires_grad_(trainable)
+            with torch.inference_mode(False):  # tensors of inference mode could not be trained, nor laid out anew
+                self.layers[name] = BankLayer(deltas, out, into, device).requires_grad_(trainable)
+        self._layouts = Layouts(self.parameters(), len(self), trainable)
         self._hooks = [modules[name].register_forward_hook(self._hook(layer)) for name, layer in self.layers.items()]
 
     def _hook(self, layer: BankLayer):
         def add_change(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if self._plan is None:
                 return None
-            return layer.adapted(args[0], output, self._plan)
+            return self._plan.adapted(layer, args[0], output)
 
         return add_change
 
@@ -196,28 +82,42 @@ class AdapterBank:
             hook.remove()
         self._hooks.clear()
 
+    def prepare(self, row: Rows) -> RowPlan | None:
+        """How these rows are computed, for `rows` to use again and again; None for rows that are all zero.
+
+        What it works out, it keeps: the weights must not change as long as it is in use, and one thread may use it at
+        a time. Raises AdapterError for rows of another shape, or that are not finite.
+        """
+        # In numpy, which takes a tenth of the time for so few numbers; a copy, so that nobody changes them later.
+        weights = np.array(row.detach().cpu().numpy() if isinstance(row, Tensor) else row, dtype=np.float32)
+        if weights.ndim != 2 or weights.shape[1] != len(self) or not len(weights):
+            raise AdapterError(
+                f"rows have shape {weights.shape}; expected (sequences, {len(self)}), one weight "
+                f"for each of {', '.join(self.names)}"
+            )
+        if not np.isfinite(weights).all():
+            raise AdapterError("a row holds NaN or infinity; expected finite weights")
+        return RowPlan.of(weights, self._layouts)
+
     @contextmanager
-    def rows(self, row: Tensor | np.ndarray | Sequence[Sequence[float]]) -> Iterator[None]:
-        """Run the model with these rows, Float[b, k]: one per sequence of the batch.
+    def rows(self, row: Rows | RowPlan | None) -> Iterator[None]:
+        """Run the model with these rows, Float[b, k]: one per sequence of the batch; or with a plan.
 
         A batch of n*b sequences is taken as n neighbours per row, which is how `generate` expands a batch for
-        num_return_sequences. A single row serves any batch.
+        num_return_sequences. A single row serves any batch. Without gradients the weights must not change within.
         """
         if not self._hooks:
             raise AdapterError("this bank is closed: its adapters are off the model; make a new one")
-        weights = torch.as_tensor(row, dtype=torch.float32).detach()
-        if weights.ndim != 2 or weights.shape[1] != len(self) or not len(weights):
-            raise AdapterError(
-                f"rows have shape {tuple(weights.shape)}; expected (sequences, {len(self)}), one weight "
-                f"for each of {', '.join(self.names)}"
-            )
-        if not torch.isfinite(weights).all():
-            raise AdapterError("a row holds NaN or infinity; expected finite weights")
-        before, self._plan = self._plan, RowPlan.of(weights)
+        plan = row if row is None or isinstance(row, RowPlan) else self.prepare(row)
+        if plan is not None and plan.rows.shape[1] != len(self):
+            raise AdapterError(f"the plan is for rows of {plan.rows.shape[1]} adapters; this bank has {len(self)}")
+        before, self._plan = self._plan, plan
         try:
             yield
         finally:
             self._plan = before
+            if plan is not None:
+                plan.release()
 
     def one_hot(self, names: Sequence[str]) -> Row:
         """One-hot rows, one per name."""
