@@ -18,6 +18,8 @@ FLOORS = {
     "second": [
         "adapters",
         "bank",
+        "bank_layer",
+        "bank_layout",
         "beginning",
         "cache",
         "claims",
@@ -31,6 +33,7 @@ FLOORS = {
         "models",
         "packing",
         "rollouts",
+        "row_plan",
         "settings",
         "store",
         "workplace",

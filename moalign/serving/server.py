@@ -18,14 +18,14 @@ from moalign.errors import ConfigError, unknown
 from moalign.models import load_base
 from moalign.preference import Preference
 from moalign.runs import Run
-from moalign.serving.app import create_app
+from moalign.serving.api.app import create_app
+from moalign.serving.api.guards import is_loopback
+from moalign.serving.api.service import Service
+from moalign.serving.api.wishes import example
 from moalign.serving.engine import Engine
-from moalign.serving.guards import is_loopback
 from moalign.serving.limits import Limits
 from moalign.serving.meter import Meter
 from moalign.serving.plan import POLICIES, Planner
-from moalign.serving.service import Service
-from moalign.serving.wishes import example
 
 _FLUSH_SECONDS = 5  # for the last bytes of finished answers, once the engine has stopped
 

@@ -1,6 +1,7 @@
 """Commands that are stopped at some moment: by what has happened in their folder, not by the clock."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import time
@@ -37,6 +38,28 @@ def stopped_after(
     os.kill(process.pid, how)
     process.join()
     return process.exitcode
+
+
+def killed_at(flush: int, arguments: list[str], log: Path) -> int | None:
+    """Run the command, which kills itself as it flushes so many files to the disk; how it ended."""
+    process = multiprocessing.get_context("forkserver").Process(target=_kill_at, args=(flush, arguments, str(log)))
+    process.start()
+    process.join(150)
+    return process.exitcode
+
+
+def _kill_at(flush: int, arguments: list[str], log: str) -> None:
+    left, fsync = flush, os.fsync
+
+    def counted(handle: int) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(handle)
+
+    os.fsync = counted
+    workers._run(arguments, log)
 
 
 def finish(arguments: list[str], log: Path) -> None:

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from moalign.models import BaseModel
 from moalign.runs import Run
-from moalign.serving.app import create_app
+from moalign.serving.api.app import create_app
+from moalign.serving.api.service import Service
 from moalign.serving.limits import Limits
 from moalign.serving.meter import Meter
 from moalign.serving.plan import Planner
 from moalign.serving.server import address, listen
-from moalign.serving.service import Service
 
 
 def made_service(

@@ -15,7 +15,7 @@ from made_runs import made_run
 from served import until
 
 from moalign.errors import ConfigError, RunError
-from moalign.serving.guards import is_loopback
+from moalign.serving.api.guards import is_loopback
 from moalign.serving.server import address, listen, serve_run
 
 # The whole command but for the model: a stand-in engine takes the place of what `load_service` would load.

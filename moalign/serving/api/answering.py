@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from starlette.types import Receive
 
 from moalign.errors import BusyError
-from moalign.serving.asking import Ask
-from moalign.serving.refusals import RefusedError, busy
+from moalign.serving.api.asking import Ask
+from moalign.serving.api.refusals import RefusedError, busy
+from moalign.serving.api.service import Service, Submitted
 from moalign.serving.sampling import Piece, TokenLogprob
-from moalign.serving.service import Service, Submitted
 
 
 @dataclass

@@ -12,19 +12,19 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Lifespan
 
 from moalign import __version__
-from moalign.serving.answering import Answer
-from moalign.serving.asking import ask_for
-from moalign.serving.catalog import card, cards
-from moalign.serving.document import document, errors, posted
-from moalign.serving.guards import BodyGuard, HostGuard, KeyGuard
-from moalign.serving.journal import GONE, Journal
-from moalign.serving.reading import read
-from moalign.serving.refusals import RefusedError, encoded, on_http, on_refused
-from moalign.serving.replies import ChatChunk, ChatReply, ModelCard, ModelList, State, TextChunk, TextReply
-from moalign.serving.schema import ChatRequest, CompletionRequest
-from moalign.serving.service import Service
-from moalign.serving.shapes import CHAT, TEXT, Shape, plan_of, usage
-from moalign.serving.streaming import HEADERS, events
+from moalign.serving.api.answering import Answer
+from moalign.serving.api.asking import ask_for
+from moalign.serving.api.catalog import card, cards
+from moalign.serving.api.document import document, errors, posted
+from moalign.serving.api.guards import BodyGuard, HostGuard, KeyGuard
+from moalign.serving.api.journal import GONE, Journal
+from moalign.serving.api.reading import read
+from moalign.serving.api.refusals import RefusedError, encoded, on_http, on_refused
+from moalign.serving.api.replies import ChatChunk, ChatReply, ModelCard, ModelList, State, TextChunk, TextReply
+from moalign.serving.api.schema import ChatRequest, CompletionRequest
+from moalign.serving.api.service import Service
+from moalign.serving.api.shapes import CHAT, TEXT, Shape, plan_of, usage
+from moalign.serving.api.streaming import HEADERS, events
 
 BODY_SECONDS = 30.0  # for a whole body to arrive
 _RETRY = {"Retry-After": "5"}

@@ -10,13 +10,13 @@ from moalign.batches import Prompt
 from moalign.conditioning import condition
 from moalign.data import tokenize_prompts
 from moalign.errors import ConfigError, DataError
+from moalign.serving.api.refusals import RefusedError
+from moalign.serving.api.schema import ChatRequest, CompletionRequest
+from moalign.serving.api.service import Service
+from moalign.serving.api.wishes import plan_for
 from moalign.serving.limits import Limits
 from moalign.serving.plan import Plan
-from moalign.serving.refusals import RefusedError
 from moalign.serving.sampling import Sampling
-from moalign.serving.schema import ChatRequest, CompletionRequest
-from moalign.serving.service import Service
-from moalign.serving.wishes import plan_for
 
 _DRAWN = 1 << 32  # a drawn seed stays below it, so that every client can say it again
 _SEEDS = 1 << 63

@@ -3,10 +3,10 @@
 from typing import Any
 
 from moalign.frontiers import ParetoPoint
+from moalign.serving.api.refusals import RefusedError
+from moalign.serving.api.service import Service
+from moalign.serving.api.wishes import BASE, MIXED, PREFIX, SYNTAX, example, plan_for
 from moalign.serving.plan import POLICIES
-from moalign.serving.refusals import RefusedError
-from moalign.serving.service import Service
-from moalign.serving.wishes import BASE, MIXED, PREFIX, SYNTAX, example, plan_for
 
 
 def cards(service: Service) -> list[dict[str, Any]]:

@@ -7,12 +7,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from moalign.serving.api.refusals import MEANINGS
+from moalign.serving.api.replies import ChatChunk, ErrorReply, TextChunk
+from moalign.serving.api.schema import ChatRequest, CompletionRequest
+from moalign.serving.api.service import Service
+from moalign.serving.api.wishes import BASE, MIXED, example
 from moalign.serving.plan import POLICIES
-from moalign.serving.refusals import MEANINGS
-from moalign.serving.replies import ChatChunk, ErrorReply, TextChunk
-from moalign.serving.schema import ChatRequest, CompletionRequest
-from moalign.serving.service import Service
-from moalign.serving.wishes import BASE, MIXED, example
 
 _PLACE = "#/components/schemas/"
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moalign.serving.refusals import RefusedError
+from moalign.serving.api.refusals import RefusedError
 
 OPEN = ("/health", "/ready")  # what a supervisor asks, who need not hold the key
 
@@ -23,8 +23,8 @@ class HostGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 421."""
-        known = not self._local or is_loopback(_named(_header(scope, b"host") or b"localhost"))
-        if scope["type"] == "http" and not known:
+        asked = self._local and scope["type"] == "http"  # the lifespan of a server has no headers
+        if asked and not is_loopback(_named(_header(scope, b"host") or b"localhost")):
             message = "this server answers for this machine alone: ask it as localhost, or start it with an API key"
             return await RefusedError(421, message, code="other_host").response()(scope, receive, send)
         await self.app(scope, receive, send)

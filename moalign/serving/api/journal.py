@@ -13,8 +13,8 @@ from uuid import uuid4
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moalign.serving.api.refusals import RefusedError
 from moalign.serving.meter import Meter
-from moalign.serving.refusals import RefusedError
 
 log = logging.getLogger(__name__)
 

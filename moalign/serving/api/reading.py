@@ -8,8 +8,8 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from moalign.serving.refusals import RefusedError, shown
-from moalign.serving.schema import NEUTRAL
+from moalign.serving.api.refusals import RefusedError, shown
+from moalign.serving.api.schema import NEUTRAL
 
 M = TypeVar("M", bound=BaseModel)
 

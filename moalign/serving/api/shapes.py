@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from moalign.serving.answering import Written
+from moalign.serving.api.answering import Written
 from moalign.serving.sampling import Piece, TokenLogprob
 
 LEAST = -9999.0  # OpenAI's word for a log-probability of minus infinity

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from moalign.serving.answering import Answer, check
-from moalign.serving.refusals import RefusedError, encoded
+from moalign.serving.api.answering import Answer, check
+from moalign.serving.api.refusals import RefusedError, encoded
+from moalign.serving.api.shapes import Shape, usage
 from moalign.serving.sampling import Piece
-from moalign.serving.shapes import Shape, usage
 
 DONE = b"data: [DONE]\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # a proxy that collects a stream makes none of it

@@ -10,8 +10,8 @@ from moalign.direction import Direction
 from moalign.errors import UserError, unknown
 from moalign.preference import Preference, named_numbers
 from moalign.runs import BASE
+from moalign.serving.api.refusals import RefusedError, shown
 from moalign.serving.plan import POLICIES, Plan, Planner
-from moalign.serving.refusals import RefusedError, shown
 
 MIXED = "moalign"  # the model whose mixture follows the request's weights
 PREFIX = MIXED + "@"

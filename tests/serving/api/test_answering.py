@@ -15,10 +15,10 @@ import pytest
 from served import client_of, made_service, served, until
 
 from moalign.models import BaseModel
-from moalign.serving.answering import Answer
-from moalign.serving.asking import Ask
+from moalign.serving.api.answering import Answer
+from moalign.serving.api.asking import Ask
+from moalign.serving.api.service import Service
 from moalign.serving.sampling import Sampling
-from moalign.serving.service import Service
 
 LONG = {"model": "moalign", "prompt": "on and on forever"}
 

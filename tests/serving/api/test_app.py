@@ -12,9 +12,9 @@ from stand_in_engine import StandInEngine
 from starlette.testclient import TestClient
 
 from moalign.models import BaseModel, load_base
+from moalign.serving.api.replies import ChatReply, ErrorReply, ModelList, TextReply
+from moalign.serving.api.service import Service
 from moalign.serving.limits import Limits
-from moalign.serving.replies import ChatReply, ErrorReply, ModelList, TextReply
-from moalign.serving.service import Service
 
 Post = Callable[..., Any]
 HI = [{"role": "user", "content": "hi there"}]
@@ -364,7 +364,7 @@ def test_the_log_has_a_line_per_request_and_nothing_that_it_said(
         chat(client, messages=[{"role": "user", "content": "my secret"}], user="secret")
         client.get("/v1/models/secret%0Aforged?secret=1")
         client.get("/secret%1b[31m")
-    lines = [each.getMessage() for each in caplog.records if each.name == "moalign.serving.journal"]
+    lines = [each.getMessage() for each in caplog.records if each.name == "moalign.serving.api.journal"]
     said = [line.split()[1:4] for line in lines]
     assert said == [
         ["POST", "/v1/chat/completions", "200"],

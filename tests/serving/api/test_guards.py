@@ -8,7 +8,7 @@ import pytest
 from served import client_of, made_service, served
 
 from moalign.models import BaseModel
-from moalign.serving import app as routes
+from moalign.serving.api import app as routes
 from moalign.serving.limits import Limits
 
 HI = {"model": "base", "prompt": "hi"}

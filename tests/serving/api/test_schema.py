@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from moalign.serving.reading import checked, parsed
-from moalign.serving.refusals import RefusedError
-from moalign.serving.schema import NEUTRAL, ChatRequest, CompletionRequest
+from moalign.serving.api.reading import checked, parsed
+from moalign.serving.api.refusals import RefusedError
+from moalign.serving.api.schema import NEUTRAL, ChatRequest, CompletionRequest
 
 CHAT = {"model": "moalign", "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "moalign", "prompt": "Hi"}

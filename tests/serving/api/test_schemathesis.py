@@ -13,7 +13,7 @@ from moalign.models import load_base
 from moalign.serving.limits import Limits
 
 pytest.importorskip("schemathesis")
-HOOKS = Path(__file__).parents[1] / "helpers" / "schemathesis_hooks.py"
+HOOKS = Path(__file__).parents[2] / "helpers" / "schemathesis_hooks.py"
 CONFORMANCE = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "unsupported_method,allow_header_conformance"

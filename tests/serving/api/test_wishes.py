@@ -6,9 +6,9 @@ from made_runs import made_run, point
 
 from moalign.direction import Direction
 from moalign.preference import Preference
+from moalign.serving.api.refusals import RefusedError
+from moalign.serving.api.wishes import example, plan_for
 from moalign.serving.plan import POLICIES, Planner
-from moalign.serving.refusals import RefusedError
-from moalign.serving.wishes import example, plan_for
 
 
 @pytest.fixture

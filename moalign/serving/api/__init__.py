@@ -1,0 +1,1 @@
+"""The HTTP side: from the bytes of a request to the bytes of an answer, as OpenAI writes them."""
