@@ -8,6 +8,7 @@ the scale, so that the layer's delta is ``scale * B A``.
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ def write_adapter(adapter: Adapter, folder: Path, base_name: str) -> None:
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
         (folder / CONFIG_FILE).write_text(json.dumps(_peft_config(adapter, base_name), indent=2) + "\n")
+        shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors writes for its owner alone
 
 
 def _peft_config(adapter: Adapter, base_name: str) -> dict[str, Any]:

@@ -24,8 +24,7 @@ def card(name: str, record: Mapping[str, Any]) -> str:
         _front_matter(base["name"]),
         f"# {text(name)}",
         f"A LoRA adapter of rank {merged['rank']} for {text(base['name'])}, made by moalign "
-        f"{text(record['versions']['moalign'])} from a run of method {text(record['method'])}. "
-        + (_wish(record["preference"]) if record["preference"] else ""),
+        f"{text(record['versions']['moalign'])} from a run of method {text(record['method'])}. " + _wish(record),
         "## What it is made of",
         _parents(record),
         *_making(record),
@@ -42,6 +41,19 @@ def card(name: str, record: Mapping[str, Any]) -> str:
         _loading(base["name"], merged["rank"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def differs(recipe: Mapping[str, Any], merged: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a merge another adapter than the exact soup of its parents; nothing does for an exact soup.
+
+    >>> differs({"parents": {"a": 0.5, "b": 0.5}, "merge": "ties", "options": {}}, {"rank": 8, "error": 0.1})
+    ('merged by ties', 'cut to rank 8')
+    """
+    other = recipe["options"] or (len(recipe["parents"]) > 1 and recipe["merge"] != "soup")
+    return (
+        *([f"merged by {recipe['merge']}"] if other else []),
+        *([f"cut to rank {merged['rank']}"] if merged["error"] else []),
+    )
 
 
 def text(value: object) -> str:
@@ -83,18 +95,22 @@ def _front_matter(base: str) -> str:
     return "\n".join([*lines, "library_name: peft", "tags:", "- lora", "- moalign", "- multi-objective", "---"])
 
 
-def _wish(preference: Mapping[str, float]) -> str:
-    return "Asked for: " + ", ".join(f"{text(name)} {weight:.4g}" for name, weight in preference.items()) + "."
+def _wish(record: Mapping[str, Any]) -> str:
+    if record["plan"]["direction"] is not None:
+        return "It follows the direction that its prompt states: one adapter for all trade-offs."
+    wanted = (record["preference"] or {}).items()
+    return "Asked for: " + ", ".join(f"{text(name)} {weight:.4g}" for name, weight in wanted) + "." if wanted else ""
 
 
 def _parents(record: Mapping[str, Any]) -> str:
-    names = list(record["objectives"])
+    names = list(record["objectives"]) if record["measured"] else []
     rows = []
     for key, parent in record["recipe"]["parents"].items():
         found = record["measured"].get(key, {"preference": {}, "values": {}, "intervals": {}})
         wish = ", ".join(f"{text(name)} {weight:.4g}" for name, weight in found["preference"].items() if weight)
         values = [number(found["values"].get(name), found["intervals"].get(name)) for name in names]
-        rows.append([text(key), f"{parent['weight']:.6g}", wish or "unknown", *values])
+        told = "directions" if record["plan"]["direction"] is not None else "unknown"
+        rows.append([text(key), f"{parent['weight']:.6g}", wish or told, *values])
     return table(["adapter", "weight", "trained for", *(f"{text(name)} (95 %)" for name in names)], rows)
 
 
@@ -124,10 +140,8 @@ def _told(direction: Mapping[str, float] | None) -> str:
 
 def _caveat(record: Mapping[str, Any]) -> str:
     """Values are known of exact soups, as a bank mixes them: a folder may hold something else."""
-    recipe, merged = record["recipe"], record["merged"]
-    other = bool(recipe["options"]) or (len(recipe["parents"]) > 1 and recipe["merge"] != "soup")
-    apart = ([f"merged by {text(recipe['merge'])}"] if other else []) + (["cut"] if merged["error"] else [])
-    return f"These are values of the exact soup; this adapter was {' and '.join(apart)}." if apart else ""
+    apart = text(" and ".join(differs(record["recipe"], record["merged"])))
+    return f"These are values of the exact soup; this adapter was {apart}." if apart else ""
 
 
 def _predicted(predicted: Mapping[str, Any]) -> str:
@@ -142,7 +156,7 @@ def _objectives(objectives: Mapping[str, Any]) -> str:
     rows = []
     for name, settings in objectives.items():
         rest = {key: value for key, value in settings.items() if key != "type"}
-        kind = settings.get("type", "learned from its pairs")
+        kind = settings.get("type", "learned from its pairs: beta times the log-ratio to the base, in nats")
         rows.append([text(name), text(kind), text(json.dumps(rest, ensure_ascii=False)) if rest else ""])
     return table(["objective", "type", "settings and units"], rows)
 
@@ -161,8 +175,9 @@ def _origin(record: Mapping[str, Any]) -> str:
 
 def _loading(base: str, rank: int) -> str:
     python = (
-        f"base = AutoModelForCausalLM.from_pretrained({base!r})  # transformers\n"
-        'model = PeftModel.from_pretrained(base, "THIS_FOLDER")  # peft'
+        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+        f"base = AutoModelForCausalLM.from_pretrained({base!r})\n"
+        'model = PeftModel.from_pretrained(base, "THIS_FOLDER")'
     )
     allowed = next((each for each in VLLM_RANKS if each >= rank), None)
     if allowed is None:

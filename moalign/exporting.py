@@ -4,7 +4,7 @@ out/
   export.json            what is exported from where; says that the folder is ours to complete
   <name>/                a PEFT folder per named point, with its record and card
   README.md, serve.sh    the commands of the server, and what to know
-  lora_modules.json ...  the list of adapters that the server's tools read
+  lora_modules.json ...  the list of adapters, for scripts of one's own
 """
 
 import shlex
@@ -22,6 +22,7 @@ from moalign.recipes import base_name, write_blend
 from moalign.runs import Run
 from moalign.serving.names import served_names
 from moalign.serving.plan import Planner
+from moalign.talking import converses
 from moalign.targets import TARGETS, Listing
 
 _SETTINGS = "export.json"
@@ -71,7 +72,7 @@ class Exported:
         }
 
 
-def export_run(run: Run, out: Path, *, to: str, rank: int | None = None) -> Exported:
+def export_run(run: Run, out: str | Path, *, to: str, rank: int | None = None) -> Exported:
     """Write every named point of a run as a PEFT folder, and what the target server reads to load them all.
 
     Each adapter has one rank and one integer alpha in all layers. A point that is a mixture becomes the exact soup;
@@ -86,17 +87,17 @@ def export_run(run: Run, out: Path, *, to: str, rank: int | None = None) -> Expo
         raise ConfigError(unknown("target", to, TARGETS))
     if rank is not None:
         at_least_one(rank)
-    planner, points = Planner.of(run), served_names(run)
+    out, planner, points = Path(out), Planner.of(run), served_names(run)
     _claim_folder(out, {"run": str(run.folder.resolve()), "base": base_name(run), "rank": rank, "to": to})
     command = ["moalign", "export", str(run.folder), "--to", to, str(out)]
     command += [] if rank is None else ["--rank", str(rank)]
     adapters = []
     for name, (source, row) in _wanted(points).items():
         plan, folder = planner.named(source), out / _folder_name(name)
-        made = write_blend(run, plan, folder, shlex.join(command), row=row, rank=rank, for_servers=True)
+        made = write_blend(run, plan, folder, shlex.join(command), row=row, rank=rank)
         adapters.append(ExportedAdapter(name, folder.name, made.rank, made.error))
     export = Exported(out, to, base_name(run), tuple(adapters), _directions(run, points))
-    files = TARGETS[to](_listing(export))
+    files = TARGETS[to](_listing(export, converses(run)))
     for name, content in files.items():
         atomic_write_text(out / name, content)
         if name.endswith(".sh"):
@@ -107,11 +108,24 @@ def export_run(run: Run, out: Path, *, to: str, rank: int | None = None) -> Expo
 def _claim_folder(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder ours before anything is written there, or see that it is ours, for the same export."""
     path = out / _SETTINGS
-    if path.is_file() and read_json(path) == settings:
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and holds something else than this export; choose another folder")
+    if path.is_file():
+        if (other := read_json(path)) == settings:
+            return
+        raise ConfigError(f"{out} holds another export, {_described(other)}; choose another folder, or delete it")
+    if out.exists() and (not out.is_dir() or any(not _left_behind(item.name) for item in out.iterdir())):
+        raise ConfigError(f"{out} exists and holds something else than an export; choose another folder")
     write_json(path, settings)
+
+
+def _left_behind(name: str) -> bool:
+    """Whether an export that was killed before it had its folder left this there."""
+    return name.startswith(f".{_SETTINGS}.")
+
+
+def _described(settings: Mapping[str, Any]) -> str:
+    """What export.json says, in one line; other settings than ours may stand there."""
+    cut = f", of rank {settings['rank']} at most" if settings.get("rank") else ""
+    return f"of {settings.get('run')} on {settings.get('base')} for {settings.get('to')}{cut}"
 
 
 def _wanted(points: Mapping[str, ParetoPoint]) -> dict[str, tuple[str, dict[str, float]]]:
@@ -138,11 +152,12 @@ def _directions(run: Run, points: Mapping[str, ParetoPoint]) -> dict[str, str]:
     return {name: wording.render(direction) for name, direction in told.items()}
 
 
-def _listing(export: Exported) -> Listing:
+def _listing(export: Exported, chats: bool) -> Listing:
     return Listing(
         export.base,
         export.rank,
         {each.name: each.folder for each in export.adapters},
         {each.name: each.error for each in export.adapters},
         export.directions,
+        chats,
     )

@@ -98,6 +98,6 @@ def named_numbers(text: str, expected: str) -> dict[str, float]:
         if not equals or not name or "=" in name or value is None:
             raise PreferenceError(f"cannot read {part!r}; expected {expected}")
         if name in found:
-            raise PreferenceError(f"{name!r} is weighted twice in {text!r}")
+            raise PreferenceError(f"{name!r} is given twice in {text!r}")
         found[name] = value
     return found

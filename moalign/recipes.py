@@ -9,7 +9,7 @@ out/
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -18,13 +18,14 @@ from uuid import uuid4
 
 from moalign import __version__
 from moalign.adapters import Adapter, LowRank
-from moalign.cards import card
+from moalign.cards import card, differs
 from moalign.config import ObjectiveSettings
 from moalign.direction import Direction
 from moalign.errors import AdapterError, ConfigError, unknown
 from moalign.files import atomic_write_text, flush, read_json, storing
 from moalign.frontiers import ParetoPoint
 from moalign.merging import MERGES, compress, distance, options_of, uniform
+from moalign.objectives import OBJECTIVES
 from moalign.preference import Preference
 from moalign.runs import Run
 from moalign.serving.plan import Plan, Planner
@@ -51,34 +52,39 @@ class Blend:
         return max(layer.rank for layer in self.adapter.layers.values())
 
     @property
-    def worst(self) -> tuple[str, float] | None:
-        """The layer that lost most, and how much; None where nothing was lost."""
-        name = max(self.layers or {}, key=lambda name: (self.layers or {})[name], default=None)
-        return None if name is None or not self.layers or not self.layers[name] else (name, self.layers[name])
+    def worst(self) -> dict[str, Any] | None:
+        """The name and the error of the layer that lost most; None where nothing was lost."""
+        lost = [{"name": name, "error": error} for name, error in (self.layers or {}).items() if error]
+        return max(lost, key=lambda each: each["error"], default=None)
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A folder that `merge_run` wrote, or found there with the same recipe; errors as in `Blend`."""
+    """A folder that `merge_run` wrote, or found there with the same recipe; errors as in `Blend`.
+
+    `differs` says what makes it another adapter than the exact soup that the plan's predictions are of; empty if
+    nothing does.
+    """
 
     folder: Path
     plan: Plan
     method: str
     rank: int
     error: float
-    worst_layer: tuple[str, float] | None
+    worst_layer: dict[str, Any] | None
     distance: float | None
+    differs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What --json prints."""
-        worst = self.worst_layer
         return {
             "folder": str(self.folder),
             "method": self.method,
             "rank": self.rank,
             "error": self.error,
-            "worst_layer": None if worst is None else {"name": worst[0], "error": worst[1]},
+            "worst_layer": self.worst_layer,
             "distance_from_soup": self.distance,
+            "differs": list(self.differs),
             "plan": self.plan.as_dict(),
         }
 
@@ -86,7 +92,7 @@ class Merged:
 def merge_run(
     run: Run,
     wish: Preference | Direction,
-    out: Path,
+    out: str | Path,
     *,
     rank: int | None = None,
     method: str = "soup",
@@ -96,8 +102,9 @@ def merge_run(
     """Write what a plan mixes for a wish as one adapter, of at most the given rank; the folder appears whole or not.
 
     The plan is that of the server for the same wish and policy; `options` are the numbers that the method takes, such
-    as the density of "ties". A single adapter of weight 1 is written as it is, bit for bit, unless options would change
-    it. A folder that holds the same recipe already is left as it is.
+    as the density of "ties". The folder has one rank and one whole alpha, as every server reads them; an adapter that
+    has them, and stands alone with weight 1, is written bit for bit unless options would change it. A folder that holds
+    the same recipe already is left as it is.
 
     Raises ConfigError for an unknown method or option, for a plan that is no single mixture (one adapter per lane, a
     direction that the prompt has to state, or nothing but the base) and for a folder that holds something else;
@@ -165,28 +172,18 @@ def write_blend(
     rank: int | None,
     method: str = "soup",
     options: Mapping[str, float] = MappingProxyType({}),
-    for_servers: bool = False,
 ) -> Merged:
-    """Merge a row into the folder `out`, in the `plain` form for servers or not; one with that recipe is left as it is.
+    """Merge a row into the folder `out`, in the `plain` form; one with that recipe is left as it is.
 
     `command` is what the record says that it came by. Raises ConfigError for a folder that holds something else.
     """
-    recipe = recipe_of(run, row, method, options, rank) | ({"plain": True} if for_servers else {})
+    recipe = recipe_of(run, row, method, options, rank)
     if not holds(out, recipe):
-        found = blend(run, row, method, options, rank)
-        record = {"recipe": recipe, "command": command, **_facts(run, plan, row)}
-        _write_folder(run, out, plain(found) if for_servers else found, record)
-    record = read_json(out / RECORD_FILE)["merged"]
-    worst = record["worst_layer"]
-    return Merged(
-        out,
-        plan,
-        method,
-        record["rank"],
-        record["error"],
-        None if worst is None else (worst["name"], worst["error"]),
-        record["distance_from_soup"],
-    )
+        found = plain(blend(run, row, method, options, rank))
+        _write_folder(run, out, found, {"recipe": recipe, "command": command, **_facts(run, plan, row)})
+    merged = read_json(out / RECORD_FILE)["merged"]
+    width, error, worst, apart = (merged[name] for name in ("rank", "error", "worst_layer", "distance_from_soup"))
+    return Merged(out, plan, method, width, error, worst, apart, differs(recipe, merged))
 
 
 def plain(found: Blend) -> Blend:
@@ -240,20 +237,20 @@ def _facts(run: Run, plan: Plan, row: Mapping[str, float]) -> dict[str, Any]:
 def _write_folder(run: Run, out: Path, found: Blend, record: Mapping[str, Any]) -> None:
     """Write adapter, record and card beside `out`, and rename them in together."""
     out = out.absolute()
-    worst = found.worst
     record = {
         **record,
         "merged": {
             "rank": found.rank,
             "error": found.error,
-            "worst_layer": None if worst is None else {"name": worst[0], "error": worst[1]},
+            "worst_layer": found.worst,
             "distance_from_soup": found.distance,
         },
     }
     beside = out.parent / f".{out.name}.{uuid4().hex[:8]}"
     try:
-        store = AdapterStore(beside)
-        store.save(out.name, found.adapter, record, base_name(run))
+        with storing(out):
+            beside.mkdir(parents=True)
+        AdapterStore(beside).save(out.name, found.adapter, record, base_name(run))
         atomic_write_text(beside / out.name / "README.md", card(out.name, record))
         with storing(out):
             flush(beside / out.name)
@@ -286,7 +283,10 @@ def _measured(point: ParetoPoint) -> dict[str, Any]:
 
 
 def _settings(objective: ObjectiveSettings) -> dict[str, Any]:
-    return objective.model_dump(mode="json", exclude_none=True)
+    """What was set, and a built-in type's defaults: units are among them."""
+    given = objective.model_dump(mode="json", exclude_none=True)
+    own = fields(OBJECTIVES[given["type"]]) if given.get("type") in OBJECTIVES else ()
+    return given | {f.name: f.default for f in own if f.name not in given and f.default not in (MISSING, None)}
 
 
 def _common(values: Iterable[Any]) -> Any:

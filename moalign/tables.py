@@ -56,16 +56,23 @@ def describe_gaps(found: dict[str, Any]) -> None:
 def describe_merge(found: dict[str, Any]) -> None:
     """Print what a merged folder is made of, what it is predicted to attain, and what the rank cost."""
     console, plan = _console(), found["plan"]
-    for lane in plan["lanes"]:
-        parts = ", ".join(f"{weight:.4g} of {escape(key)}" for key, weight in lane["row"].items())
-        console.print(f"{found['method']} of {parts}")
+    (row,) = (lane["row"] for lane in plan["lanes"])
+    parts = [f"{weight:.4g} of {escape(key)}" for key, weight in row.items()]
+    console.print(
+        f"{found['method']}: {', '.join(parts)}" if len(parts) > 1 or found["differs"] else escape(next(iter(row)))
+    )
     for name, one in plan["predicted"].items():
         console.print(f"  {escape(name)} {_value(one['value'], one['standard_error'])} ({plan['source']})")
+    if found["differs"] and plan["predicted"]:
+        console.print(
+            f"  these are values of the exact soup; this adapter was {escape(' and '.join(found['differs']))}"
+        )
     worst = found["worst_layer"]
-    lost = f", at most {worst['error']:.2e} of {escape(worst['name'])}" if worst else ""
-    console.print(f"rank {found['rank']}: {found['error']:.2e} of the change of the weights is lost{lost}")
+    lost = f"{_percent(found['error'])} of the change of the weights is lost" if worst else "nothing is lost"
+    most = f", at most {_percent(worst['error'])} of {escape(worst['name'])}" if worst else ""
+    console.print(f"rank {found['rank']}: {lost}{most}")
     if found["distance_from_soup"] is not None:
-        console.print(f"{found['distance_from_soup']:.2e} away from the exact soup")
+        console.print(f"{_percent(found['distance_from_soup'])} of the exact soup's length away from it")
     console.print(f"wrote {escape(found['folder'])}")
 
 
@@ -73,13 +80,15 @@ def describe_export(found: dict[str, Any]) -> None:
     """Print what was written for another server."""
     console = _console()
     for each in found["adapters"]:
-        lost = f", {each['error']:.2e} lost" if each["error"] else ""
+        lost = f", {_percent(each['error'])} lost" if each["error"] else ""
         console.print(f"{escape(each['name'])}: rank {each['rank']}{lost}")
-    if found["bases"]:
-        console.print(f"the base itself: {escape(', '.join(found['bases']))}")
     for name, text in found["directions"].items():
         console.print(f"{escape(name)} is told in the prompt: {escape(text)}")
     console.print(f"wrote {escape(found['folder'])}: see {escape(', '.join(found['files']))}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _console() -> Console:

@@ -24,6 +24,8 @@ from moalign.serving.plan import Plan, Planner
 from moalign.serving.policies import unread
 from moalign.serving.sampling import Sampling
 
+LIKELIEST = 1e-6  # a temperature so low that only the likeliest token is ever drawn; 0 divides by itself
+
 
 @dataclass(frozen=True)
 class Speaker:
@@ -67,7 +69,7 @@ class Speaker:
         `decode` there are `lanes` in its place, rows with their shares. `predicted` and `source` are what it is
         predicted to attain. `scores` has the objectives that can score a text by themselves; those learned from pairs
         are left out. In a run over conversations the prompt is what the user says; in one over plain texts it is taken
-        as it is.
+        as it is. Temperature 0 takes the likeliest token each time.
 
         A run of `dpa` is told a `direction`, which is returned too: that of the preference, or the one given (then the
         preference is None if a component is negative). With `best_of` n, the best along it of n answers is taken, which
@@ -77,7 +79,7 @@ class Speaker:
         """
         plan = self._plan(preference, policy, best_of, spread)
         direction = plan.direction
-        asked: Prompt = [{"role": "user", "content": prompt}] if self._converses() else prompt
+        asked: Prompt = [{"role": "user", "content": prompt}] if converses(self.run) else prompt
         told = self._told(asked, direction, seed, best_of, spread)
         samplings = [Sampling(max_new_tokens, temperature, seed=seed + number) for number in range(best_of)]
         texts = self._write(plan, tokenize_prompts(told, self.base.tokenizer), samplings)
@@ -111,9 +113,7 @@ class Speaker:
     def _write(self, plan: Plan, prompts: Sequence[list[int]], samplings: Sequence[Sampling]) -> list[str]:
         keys = dict.fromkeys(key for row in plan.rows for key in row)
         with AdapterBank(self.base.model, {key: self.run.store.load(key) for key in keys}) as bank:
-            if len(plan.rows) > 1:
-                ids = decode(self.base, bank, plan, prompts, samplings)
-            else:  # transformers' own loop, which knows every architecture
+            if len(plan.rows) == 1:  # transformers' own loop, which knows every architecture
                 ids = generate(
                     self.base,
                     bank,
@@ -121,8 +121,10 @@ class Speaker:
                     prompts,
                     seeds=[each.seed for each in samplings],
                     max_new_tokens=samplings[0].max_tokens,
-                    temperature=samplings[0].temperature,
+                    temperature=samplings[0].temperature or LIKELIEST,
                 )
+            else:
+                ids = decode(self.base, bank, plan, prompts, samplings)
         return [str(text).strip() for text in self.base.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _told(self, asked: Prompt, direction: Direction | None, seed: int, count: int, spread: float) -> list[Prompt]:
@@ -139,6 +141,7 @@ class Speaker:
             return np.zeros((len(texts), 0))
         return ObjectiveSet(self.scorers).score(Completions([asked] * len(texts), list(texts)))
 
-    def _converses(self) -> bool:
-        """Whether the run's own prompts are conversations: the adapters know no other form."""
-        return any(not isinstance(row["prompt"], str) for row in self.run.samples(BASE)[:1])
+
+def converses(run: Run) -> bool:
+    """Whether the run's own prompts are conversations: its adapters know no other form."""
+    return any(not isinstance(row["prompt"], str) for row in run.samples(BASE)[:1])

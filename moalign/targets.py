@@ -28,7 +28,7 @@ class Listing:
     """The adapters of an export: the folder of each name, and the largest rank.
 
     `errors` are what a smaller rank lost, by name; `directions` the texts that prompts have to hold, by the name of the
-    point, where the one adapter reads directions.
+    point, where the one adapter reads directions. `chats`: the adapters were trained on conversations, not plain texts.
     """
 
     base: str
@@ -36,6 +36,7 @@ class Listing:
     folders: Mapping[str, str]
     errors: Mapping[str, float]
     directions: Mapping[str, str]
+    chats: bool
 
 
 def vllm(listing: Listing) -> dict[str, str]:
@@ -54,18 +55,18 @@ def vllm(listing: Listing) -> dict[str, str]:
         "--lora-modules",
     ]
     first = next(iter(listing.folders))
-    body = {"model": first, "messages": [{"role": "user", "content": "..."}]}
     notes = [
         "`--lora-modules` is read as NAME=PATH: the folder's own path must hold no `=` and no comma.",
         f"vLLM takes only the ranks {', '.join(map(str, VLLM_RANKS))} as `--max-lora-rank`; {rank} is the least that "
         "holds these adapters. Every slot reserves memory for that rank.",
         "`--max-loras` is how many adapters may share a batch (vLLM's default is 1).",
-        "For trade-offs that are not among these names, see moalign.integrations.vllm.",
+        *([] if listing.directions else ["Trade-offs that are not among these names: see moalign.integrations.vllm."]),
+        _list("lora_modules.json"),
     ]
     return {
         "lora_modules.json": json.dumps(modules, indent=2, ensure_ascii=False) + "\n",
         "serve.sh": _script(listing, command),
-        "README.md": _page("vLLM", listing, _curl(8000, "/v1/chat/completions", body), notes),
+        "README.md": _page("vLLM", listing, _openai(8000, first, listing.chats), notes),
     }
 
 
@@ -78,13 +79,15 @@ def sglang(listing: Listing) -> dict[str, str]:
         f'--max-lora-rank {listing.rank} --max-loras-per-batch {min(count, _AT_ONCE)} "$@"',
         "--lora-paths",
     ]
-    first = next(iter(listing.folders))
-    body = {"model": f"{listing.base}:{first}", "messages": [{"role": "user", "content": "..."}]}
-    notes = ["In the OpenAI-compatible routes an adapter is named MODEL:ADAPTER; in `/generate`, by `lora_path`."]
+    first = f"{listing.base}:{next(iter(listing.folders))}"
+    notes = [
+        "In the OpenAI-compatible routes an adapter is named MODEL:ADAPTER; in `/generate`, by `lora_path`.",
+        _list("lora_paths.json"),
+    ]
     return {
         "lora_paths.json": json.dumps(paths, indent=2, ensure_ascii=False) + "\n",
         "serve.sh": _script(listing, command),
-        "README.md": _page("SGLang", listing, _curl(30000, "/v1/chat/completions", body), notes),
+        "README.md": _page("SGLang", listing, _openai(30000, first, listing.chats), notes),
     }
 
 
@@ -106,6 +109,7 @@ def lorax(listing: Listing) -> dict[str, str]:
         "In the OpenAI-compatible chat route `model` is the `adapter_id`, with `adapter_source` beside it.",
         "LoRAX can merge adapters per request, by averaging factors: that is not the soup of their deltas. Mixtures "
         "are exported here as adapters of their own.",
+        "`adapters.json` lists what to send for each, for scripts of your own.",
     ]
     return {
         "adapters.json": json.dumps(ids, indent=2, ensure_ascii=False) + "\n",
@@ -128,6 +132,17 @@ def _script(listing: Listing, command: list[str], listed: bool = True) -> str:
         " \\\n    ".join([*command, *(adapters if listed else [])]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _list(name: str) -> str:
+    return f"`{name}` is the same list for scripts of your own, with paths from this folder."
+
+
+def _openai(port: int, model: str, chats: bool) -> str:
+    """A request of OpenAI's; a base may have no chat template where the adapters learned plain texts."""
+    if chats:
+        return _curl(port, "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "..."}]})
+    return _curl(port, "/v1/completions", {"model": model, "prompt": "..."})
 
 
 def _curl(port: int, path: str, body: Mapping[str, object]) -> str:

@@ -102,7 +102,7 @@ def test_no_direction(items, message):
         ("helpful=lots", "cannot read 'helpful=lots'"),
         ("=1", "cannot read '=1'"),
         ("a=b=1", "cannot read 'a=b=1'"),
-        ("helpful=1,helpful=2", "'helpful' is weighted twice in 'helpful=1,helpful=2'"),
+        ("helpful=1,helpful=2", "'helpful' is given twice in 'helpful=1,helpful=2'"),
         ("helpful=nan", "component of 'helpful' is nan"),
     ],
 )

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from moalign.adapters import Adapter, LowRank, read_adapter
 from moalign.errors import AdapterError, ConfigError, RunError
 from moalign.exporting import export_run
-from moalign.runs import Run
+from moalign.runs import BASE, Run
 from moalign.store import AdapterStore
 from moalign.targets import TARGETS
 
@@ -153,6 +153,24 @@ def test_the_example_request_is_one_shell_command_with_json(tmp_path: Path, run:
         assert json.loads(words[words.index("-d") + 1])
 
 
+@pytest.mark.parametrize("to", ["vllm", "sglang"])
+def test_the_example_is_a_chat_where_the_adapters_learned_chats(tmp_path: Path, run: Run, to: str) -> None:
+    """A base for plain texts may have no chat template, and then a chat request fails."""
+    export_run(run, tmp_path / "plain", to=to)
+    run.write_samples(BASE, [{"prompt": [{"role": "user", "content": "Hello?"}]}])
+    export_run(run, tmp_path / "chats", to=to)
+    pages = [(tmp_path / name / "README.md").read_text() for name in ("plain", "chats")]
+    assert ["/v1/chat/completions" in page for page in pages] == [False, True]
+    assert ["/v1/completions" in page for page in pages] == [True, False]
+
+
+def test_a_folder_that_a_kill_left_empty_is_taken(tmp_path: Path, run: Run) -> None:
+    """But for a file that was on its way there."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".export.json.12345678.tmp").write_text("{")
+    assert export_run(run, str(tmp_path / "out"), to="vllm").adapters
+
+
 def test_the_same_call_again_writes_only_what_is_missing(tmp_path: Path, run: Run, adapters: Adapters) -> None:
     out = tmp_path / "out"
     first = export_run(run, out, to="vllm")
@@ -172,12 +190,12 @@ def test_a_folder_that_is_not_of_this_export_is_left_alone(tmp_path: Path, run: 
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "README.md").write_text("mine")
-    with pytest.raises(ConfigError, match="exists and holds something else than this export"):
+    with pytest.raises(ConfigError, match="exists and holds something else than an export"):
         export_run(run, mine, to="vllm")
     assert (mine / "README.md").read_text() == "mine"
     export_run(run, tmp_path / "out", to="vllm")
     for change in ({"to": "sglang"}, {"to": "vllm", "rank": 2}):
-        with pytest.raises(ConfigError, match="exists and holds something else than this export"):
+        with pytest.raises(ConfigError, match=r"holds another export, of .*/run on org/base for vllm; choose another"):
             export_run(run, tmp_path / "out", **change)
 
 
@@ -215,7 +233,11 @@ def test_a_run_that_reads_directions_is_one_adapter_and_the_words_for_the_prompt
     texts = sorted(text.partition(" = ")[2] for text in made.directions.values())
     assert texts == ["warm*100 + brief*0", "warm*71 + brief*-71"]
     assert "warm\\*71 + brief\\*-71 |" in (tmp_path / "out" / "README.md").read_text()
-    assert "The adapter reads a direction in its prompt" in (tmp_path / "out" / "round2" / "README.md").read_text()
+    assert "moalign.integrations.vllm" not in (tmp_path / "out" / "README.md").read_text()  # it merges wishes
+    page = (tmp_path / "out" / "round2" / "README.md").read_text()
+    assert "The adapter reads a direction in its prompt" in page
+    assert "| round2 | 1 | directions |" in page
+    assert "Asked for" not in page
 
 
 def test_many_objectives_do_not_make_a_folder_name_that_is_too_long(tmp_path: Path, adapters: Adapters) -> None:

@@ -101,7 +101,7 @@ def test_no_preference(items, message):
         ("helpful=lots", "cannot read 'helpful=lots'"),
         ("=1", "cannot read '=1'"),
         ("helpful=", "cannot read 'helpful='"),
-        ("helpful=1,helpful=2", "'helpful' is weighted twice in 'helpful=1,helpful=2'"),
+        ("helpful=1,helpful=2", "'helpful' is given twice in 'helpful=1,helpful=2'"),
         ("helpful=nan", "weight of 'helpful' is nan"),
         ("helpful=-1,brief=2", "weight of 'helpful' is -1"),
         ("helpful=0,brief=0", "all weights are 0"),

@@ -78,8 +78,8 @@ def test_a_rank_is_kept_and_what_it_lost_is_said(tmp_path: Path, run: Run, three
     assert made.error == pytest.approx((sum(lost.values()) / sum(length.values())) ** 0.5, rel=1e-4)
     worst = max(lost, key=lambda name: lost[name] / length[name])
     assert made.worst_layer is not None
-    assert made.worst_layer == (worst, pytest.approx((lost[worst] / length[worst]) ** 0.5, rel=1e-4))
-    assert made.as_dict()["worst_layer"] == {"name": worst, "error": made.worst_layer[1]}
+    assert made.worst_layer == {"name": worst, "error": pytest.approx((lost[worst] / length[worst]) ** 0.5, rel=1e-4)}
+    assert made.differs == ("cut to rank 2",)
 
 
 @pytest.mark.parametrize("method", [name for name in MERGES if name not in NEEDED])
@@ -132,7 +132,10 @@ def test_the_record_is_that_of_a_store_and_holds_the_recipe(tmp_path: Path, run:
     assert record["preference"] == {"warm": 0.4, "brief": 0.6}
     assert record["measured"]["b"]["values"] == {"warm": 0.25, "brief": 1.0}
     assert record["measured"]["b"]["intervals"]["warm"] == pytest.approx([0.05, 0.45])
-    assert record["objectives"] == {"warm": {"type": "tiny_world:warm"}, "brief": {"type": "length"}}
+    assert record["objectives"] == {
+        "warm": {"type": "tiny_world:warm"},
+        "brief": {"type": "length", "unit": "words", "per": 1.0},
+    }
     assert record["plan"] == made.plan.as_dict()
     assert record["command"] == (
         f"moalign merge {run.folder} --prefer brief=0.6,warm=0.4 --out {tmp_path}/here/mine --rank 4 "
@@ -147,9 +150,26 @@ def test_the_card_says_what_the_record_holds(tmp_path: Path, run: Run) -> None:
     assert page.startswith('---\nbase_model: "org/base"\nlibrary_name: peft\n')
     assert "| m | 0.8 | brief 0.5, warm 0.5 | 0.75 (0.55 to 0.95) | 0.5 (0.3 to 0.7) |" in page
     assert "Merged by soup. Cut to rank 2, it lost " in page
-    assert "These are values of the exact soup; this adapter was cut." in page
+    assert "These are values of the exact soup; this adapter was cut to rank 2." in page
     assert "| warm | tiny\\_world:warm |  |" in page
     assert "vllm serve org/base --enable-lora --max-lora-rank 8" in page
+
+
+def test_the_folder_is_in_the_form_that_every_server_reads(
+    tmp_path: Path, run: Run, llama: PreTrainedModel, ids: Tensor, load_with_peft: Callable[..., Any], merged: Any
+) -> None:
+    """One rank and one whole alpha though b has fewer layers, and weights that others than their owner may read."""
+    merge_run(run, Preference.of({"warm": 0.2, "brief": 0.8}), str(tmp_path / "out"))
+    three = {key: run.store.load(key) for key in ("m", "b")}
+    assert three["m"].layers.keys() != three["b"].layers.keys()
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["rank_pattern"], config["alpha_pattern"], config["r"]) == ({}, {}, 5)
+    assert isinstance(config["lora_alpha"], int)
+    found = logits(load_with_peft(llama, tmp_path / "out"), ids)
+    expected = logits(merged(llama, three, {"m": 0.4, "b": 0.6}), ids)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    modes = {path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1
 
 
 def test_a_base_that_is_a_folder_is_named_by_its_path_and_not_as_a_model_of_a_hub(

@@ -111,6 +111,18 @@ def test_a_policy_makes_the_row_and_so_the_text(run: Run, policy: str, row: dict
         assert said["text"] == speaker.say("Hello?", Preference.of({"warm": 1.0}), max_new_tokens=12)["text"]
 
 
+@pytest.mark.parametrize("policy", ["interpolate", "decode"])
+def test_temperature_0_takes_the_likeliest_token_whatever_the_seed(run: Run, policy: str) -> None:
+    """As at a temperature just above it, where the second one would be drawn too if their logits were near."""
+    speaker = Speaker.load(run)
+    texts = [
+        speaker.say("Hello?", HALF, policy=policy, seed=seed, max_new_tokens=8, temperature=temperature)["text"]
+        for seed, temperature in ((1, 0.0), (2, 0.0), (3, 1e-4))
+    ]
+    assert len(set(texts)) == 1
+    assert texts[0] != speaker.say("Hello?", HALF, policy=policy, seed=1, max_new_tokens=8)["text"]
+
+
 def test_several_lanes_are_combined_at_every_token(run: Run, adapters: dict[str, Adapter]) -> None:
     """At so low a temperature that only the likeliest token under 3/4 log pi_w + 1/4 log pi_b is drawn."""
     speaker = Speaker.load(run)

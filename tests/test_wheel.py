@@ -1,10 +1,12 @@
 """The wheel holds the whole package under one name, with the demo and the report's page, and nothing else."""
 
+import configparser
 import importlib.util
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,16 @@ def test_nothing_else_is_at_the_top(wheel: Path) -> None:
     (info,) = (top for top in tops if top.endswith(".dist-info"))
     assert tops == {"moalign", info}
     assert not [name for name in files(wheel) if "tests" in name or "/test_" in name]
+
+
+def test_vllm_finds_the_plugin(wheel: Path) -> None:
+    """A server looks through the metadata of what is installed, and imports what stands there."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        found = configparser.ConfigParser()
+        found.read_string(archive.read(name).decode())
+    place = found["vllm.general_plugins"]["moalign"]
+    assert callable(EntryPoint("moalign", place, "vllm.general_plugins").load())
 
 
 def test_the_demo_is_small(wheel: Path) -> None:

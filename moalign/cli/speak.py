@@ -25,7 +25,9 @@ def generate(
     prefer: Prefer,
     seed: Annotated[int, typer.Option(help="same seed, same weights, same text")] = 0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="at most so many tokens")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.01, help="1 is the model's own distribution")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="1 is the model's own distribution, 0 takes the likeliest token")
+    ] = 1.0,
     best_of: Annotated[int, typer.Option(min=1, help="the best of so many answers, by the objectives' own scores")] = 1,
     spread: Annotated[
         float, typer.Option(min=0, max=180, help="dpa: ask within so many degrees of the direction")
@@ -35,10 +37,11 @@ def generate(
 ) -> None:
     """Answer a prompt with the trade-off that you ask for."""
     from moalign.runs import Run
+    from moalign.serving.plan import Planner
     from moalign.talking import Speaker
 
     opened, preference = Run.open(run), _wish(prefer)
-    preference.vector(opened.objectives)
+    Planner.of(opened).plan(preference, policy)  # a mistake in these need not wait for the base model
     asked = sys.stdin.read().strip() if prompt == "-" else prompt
     quieten()
     said = Speaker.load(opened).say(
@@ -91,7 +94,7 @@ def serve(
 def merge(
     run: RunFolder,
     prefer: Prefer,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="the folder to write; it must not exist")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="the folder to write; what it holds is never replaced")],
     rank: Annotated[int | None, typer.Option(min=1, help="recompress to this rank; exact if not given")] = None,
     method: Annotated[
         str, typer.Option(help="soup, which is exact; or slerp, ties, dare, bone, extrapolate, factors")
@@ -100,7 +103,9 @@ def merge(
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="of the method, such as density=0.3; may be repeated"),
     ] = None,
-    policy: Policy = None,
+    policy: Annotated[
+        str | None, typer.Option(help="from a trade-off to a mixture: nearest, interpolate, soup or calibrated")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the adapter of a trade-off as one plain PEFT folder, with a card that says what it is made of."""

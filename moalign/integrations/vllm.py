@@ -99,7 +99,7 @@ class Merges:
         folder = self._folder / key
         if not folder.is_dir() and sum(1 for _ in self._folder.glob("[!.]*")) >= self.size:
             raise ConfigError(f"the cache holds its {self.size} adapters; see MOALIGN_LORA_CACHE_SIZE")
-        write_blend(self.run, plan, folder, "moalign.integrations.vllm", row=row, rank=self.rank, for_servers=True)
+        write_blend(self.run, plan, folder, "moalign.integrations.vllm", row=row, rank=self.rank)
         return Found(folder, int(key[:15], 16) % (2**31 - 1) + 1)
 
     @cached_property

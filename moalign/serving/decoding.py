@@ -121,6 +121,7 @@ def _shift(reference: Float[Tensor, " s"], level: Float[Tensor, " s"], kind: Div
     gaps = level - level[lowest]
     low, high = (float(kind.up(each.log()).log()) for each in (reference[lowest], reference.sum()))
     at = min(max(float(level[lowest].log()), low), high)  # Z = 0 is right where all experts agree
+    d = torch.zeros_like(level[lowest])
     for _ in range(STEPS):
         d = torch.tensor(at, dtype=level.dtype).exp().to(level.device)
         inside = kind.down(gaps + d)

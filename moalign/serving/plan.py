@@ -142,9 +142,9 @@ class Planner:
 
     def _predict(self, choice: Choice) -> tuple[dict[str, Predicted], str]:
         """What is known of a choice: by measurement, else by the map, else by a straight line, else nothing."""
-        if len(choice.rows) > 1:
+        if len(choice.rows) != 1:
             return {}, "unknown"
-        row, names = choice.rows[0], self.objectives
+        (row,), names = choice.rows, self.objectives
         plain = choice.direction is None  # with a direction, a row says too little
         point = choice.parts[0][0] if len(choice.parts) == 1 else self._measured.get(_key(row)) if plain else None
         if point is not None:

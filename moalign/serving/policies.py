@@ -9,6 +9,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,7 @@ def decode(known: Known, wish: Preference) -> Choice:
     return Choice(tuple(point.mixture for point, _ in parts), tuple(share for _, share in parts))
 
 
-POLICIES: dict[str, Callable[[Known, Wish], Choice]] = {
+POLICIES: dict[str, Callable[[Known, Any], Choice]] = {
     "nearest": nearest,
     "interpolate": interpolate,
     "soup": soup,

@@ -156,7 +156,7 @@ def test_a_run_that_has_just_begun_has_nothing_to_show(finished: Path) -> None:
         ("warm=nan", "'warm' is nan"),
         ("wram=1", "unknown objective 'wram'; did you mean 'warm'?"),
         ("warm", "cannot read 'warm'"),
-        ("warm=1,warm=2", "'warm' is weighted twice"),
+        ("warm=1,warm=2", "'warm' is given twice"),
         ("", "at least one weight"),
     ],
 )

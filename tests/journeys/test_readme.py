@@ -1,22 +1,30 @@
-"""What the README says a user can type: every command and the Python, run as they stand, on a demo of seconds."""
+"""What the README and its pages say a user can type, run as it stands, on a demo of seconds."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serving import Running, serving
 from typer.testing import CliRunner
 
 import moalign.demo.show as show
+from moalign.adapters import Adapter, read_adapter
 from moalign.cli import app
 from moalign.config import SweepConfig
+from moalign.merging import soup
 from moalign.progress import Reporter
+from moalign.runs import Run
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, SERVING, MERGING = (
+    (ROOT / f"{name}.md").read_text(encoding="utf-8") for name in ("README", "SERVING", "MERGING")
+)
 COMMANDS = [
     line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line.strip()
 ]
@@ -88,6 +96,99 @@ def test_the_python(at_home: Path, capsys: pytest.CaptureFixture[str]):
     said = capsys.readouterr().out.strip().splitlines()
     assert len(said) >= 7  # five points, the hypervolume, a text
     assert float(said[5]) >= 0
+
+
+# The server: its commands and requests as they stand, but for the port, which may be taken.
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The README's own command, with the run's folder spelt out."""
+    (block,) = blocks(README, "console")
+    words = shlex.split(block.splitlines()[0])
+    assert words[:4] == ["$", "moalign", "serve", "runs/demo"]
+    with serving(home / words[3], tmp_path_factory.mktemp("server") / "log", *words[4:]) as running:
+        yield running
+
+
+def asked(server: Running, command: str) -> str:
+    """What a command of curl's prints."""
+    assert command.startswith("curl ")
+    words = shlex.split(command.replace("http://127.0.0.1:8000", server.address))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def texts(answer: str) -> str:
+    """The text of an answer, streamed or whole."""
+    if not answer.startswith("data: "):
+        (choice,) = json.loads(answer)["choices"]
+        return choice["message"]["content"] if "message" in choice else choice["text"]
+    *events, end = answer.strip().split("\n\n")
+    assert end == "data: [DONE]"
+    parts = [json.loads(event.removeprefix("data: "))["choices"][0]["delta"] for event in events]
+    return "".join(part.get("content") or "" for part in parts)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_console_of_the_readme(server: Running, home: Path):
+    """The answer names the adapters, as the text below says."""
+    (block,) = blocks(README, "console")
+    first, second = [asked(server, line.removeprefix("$ ")) for line in block.splitlines()[1:]]
+    assert texts(first)
+    assert texts(second)
+    plan = json.loads(first)["moalign"]
+    assert plan["preference"] == {"helpful": 0.7, "brief": 0.3}
+    keys = {key for lane in plan["lanes"] for key in lane["row"]}
+    assert keys == set(Run.open(home / "runs" / "demo").store.keys())
+    assert set(plan["predicted"]) == {"helpful", "brief"}
+    assert '"preference":{"brief":0.8,"helpful":0.2}' in second.replace(" ", "")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_requests_of_the_page_on_serving(server: Running):
+    (block,) = blocks(SERVING, "sh")
+    lines = re.split(r"\n(?=curl )", block.strip().replace("\\\n", ""))
+    *answers, models = [asked(server, line) for line in lines]
+    assert len(answers) == 3
+    assert all(texts(answer) for answer in answers)
+    assert {each["id"] for each in json.loads(models)["data"]} >= {"moalign", "base", "helpful100", "brief100"}
+
+
+def test_the_python_of_the_page_on_serving(server: Running, capsys: pytest.CaptureFixture[str]):
+    (code,) = blocks(SERVING, "python")
+    names: dict[str, object] = {}
+    exec(compile(code.replace("http://127.0.0.1:8000", server.address), "SERVING.md", "exec"), names)
+    names["client"].close()
+    assert "'helpful': {'value':" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_page_on_merging(at_home: Path):
+    lines = [line.strip() for line in MERGING.splitlines() if line.startswith("    moalign merge")]
+    assert len(lines) == 2
+    for line in lines:
+        folder = at_home / f"merged{line.count('slerp')}"
+        words = shlex.split(line.replace("RUN", "runs/demo").replace("DIR", str(folder)), comments=True)
+        result = CliRunner().invoke(app, words[1:], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        assert read_adapter(folder).layers
+
+
+def test_the_python_of_the_page_on_merging():
+    """A mean by weights adds nothing up, and subtracts nothing: just what the example says that it breaks."""
+
+    def my_merge(adapters: list[Adapter], weights: list[float]) -> Adapter:
+        return soup(adapters, [weight / sum(weights) for weight in weights])
+
+    (code,) = blocks(MERGING, "python")
+    names: dict[str, object] = {"my_merge": my_merge}
+    exec(compile(code, "MERGING.md", "exec"), names)
+    names["test_my_merge"]()
 
 
 def test_the_tree_names_what_is_there():

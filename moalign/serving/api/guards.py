@@ -111,8 +111,8 @@ class BodyGuard:
 def _named(host: bytes) -> str:
     """The host of a Host header, without its port."""
     try:
-        return urlsplit(b"//" + host).hostname.decode("latin-1")
-    except (ValueError, AttributeError):
+        return (urlsplit(b"//" + host).hostname or b"").decode("latin-1")
+    except ValueError:
         return ""
 
 
