@@ -1,7 +1,6 @@
 """The texts that are being written now, their sequences in slots, and one step of all of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import count
 
 import torch
@@ -9,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moalign.bank import AdapterBank
+from moalign.errors import ConfigError, DataError
 from moalign.generation import uniforms
 from moalign.models import BaseModel
 from moalign.row_plan import RowPlan
-from moalign.serving.decoding import combine
+from moalign.serving.lanes import Choice, Kept, Lane, common
 from moalign.serving.limits import Limits
 from moalign.serving.plan import Plan
 from moalign.serving.sampling import Piece, Sampling, choose, logprobs_of
@@ -20,48 +20,6 @@ from moalign.serving.slots import Slots, next_logits, readable
 from moalign.serving.text import GrowingText
 
 WORTH_COPYING = 16  # tokens of a prefix, below which reading them again is as quick
-
-RowKey = tuple[tuple[str, float], ...]
-
-
-@dataclass(eq=False)
-class Lane:
-    """One sequence under one row: `ids` are prompt and text so far, of which its slot holds the first `read`."""
-
-    key: RowKey
-    row: Float[Tensor, " k"]
-    ids: list[int]
-    read: int = 0
-    slot: int = -1  # while it has one
-
-
-@dataclass(eq=False)
-class Choice:
-    """One text: a lane for each row of its plan, all with the same tokens, and what was drawn for it so far."""
-
-    number: int
-    prompt: list[int]
-    plan: Plan
-    sampling: Sampling
-    lanes: list[Lane]
-    text: GrowingText
-    draws: list[float]
-    written: list[int] = field(default_factory=list)
-    done: bool = False
-
-    @property
-    def unread(self) -> int:
-        """Tokens of the prompt that are not in its slots yet."""
-        return len(self.prompt) - self.lanes[0].read
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a free slot still holds: tokens under a row, and when they were left there."""
-
-    key: RowKey
-    ids: list[int]
-    age: int
 
 
 class Batch:
@@ -74,6 +32,7 @@ class Batch:
     def __init__(self, base: BaseModel, bank: AdapterBank | None, limits: Limits):
         self._base, self._bank, self._limits = base, bank, limits
         self.context = readable(base)
+        self._ends = frozenset(base.eos_ids)
         self._age = count()
         self.clear()
 
@@ -96,7 +55,11 @@ class Batch:
         return self._slots.count - len(self._lanes)
 
     def choices(self, prompt: list[int], plan: Plan, samplings: Sequence[Sampling]) -> list[Choice]:
-        """The choices of a request, which are not in the batch yet."""
+        """The choices of a request, which are not in the batch yet.
+
+        Raises DataError for a prompt that cannot be read, and ConfigError for no choice or one without a token.
+        """
+        self._check(prompt, samplings)
         empty = torch.zeros(0)
         rows = [(tuple(sorted(r.items())), empty if self._bank is None else self._bank.mixture(r)) for r in plan.rows]
         return [
@@ -105,16 +68,27 @@ class Batch:
                 prompt=prompt,
                 plan=plan,
                 sampling=sampling,
-                lanes=[Lane(key, row, list(prompt)) for key, row in rows],
+                lanes=[Lane(key, row) for key, row in rows],
                 text=GrowingText(self._base.tokenizer, sampling.stop),
                 draws=uniforms([sampling.seed], sampling.max_tokens)[0].tolist() if sampling.temperature else [],
             )
             for number, sampling in enumerate(samplings)
         ]
 
+    def _check(self, prompt: list[int], samplings: Sequence[Sampling]) -> None:
+        """What would otherwise break the step in which it is read, and with it the texts of others."""
+        if not 1 <= len(prompt) <= self.context:
+            raise DataError(f"a prompt has {len(prompt)} tokens; expected 1 to {self.context}")
+        known = self._base.model.config.get_text_config().vocab_size
+        if not 0 <= min(prompt) <= max(prompt) < known:
+            raise DataError(f"a prompt has tokens from {min(prompt)} to {max(prompt)}; expected 0 to {known - 1}")
+        if min((each.max_tokens for each in samplings), default=0) < 1:
+            raise ConfigError("expected at least one choice, and at least one token for each")
+
     def admit(self, choice: Choice) -> int:
         """Give a choice its slots; how many tokens of its prompt need not be read, since a slot holds them already."""
         for lane in choice.lanes:
+            lane.ids = list(choice.prompt)
             # Lanes of one text read in step, so what one of them could copy would help none.
             source, length = self._longest_prefix(lane) if len(choice.lanes) == 1 else (-1, 0)
             self._take_slot(lane, source, length)
@@ -123,30 +97,35 @@ class Batch:
 
     def _longest_prefix(self, lane: Lane) -> tuple[int, int]:
         """The slot that begins as this lane does, and for how many tokens: one is always left to read."""
-        held = [(each.slot, each.key, each.ids[: each.read]) for each in self._lanes]
-        held += [(slot, kept.key, kept.ids) for slot, kept in self._kept.items()]
-        found = [(_common(ids, lane.ids[:-1]), slot) for slot, key, ids in held if key == lane.key]
-        length, slot = max(found, default=(0, -1))
+        wanted = lane.ids[:-1]
+        held = [(each.slot, each.ids[: each.read]) for each in self._lanes if each.key == lane.key]
+        held += [(slot, kept.ids) for slot, kept in self._kept.items() if kept.key == lane.key]
+        length, slot = max(((common(ids, wanted), slot) for slot, ids in held), default=(0, -1))
         return (slot, length) if length >= WORTH_COPYING else (-1, 0)
 
     def _take_slot(self, lane: Lane, source: int, length: int) -> None:
         target = len(self._lanes)
-        there, kept = self._kept.pop(target, None), self._kept.pop(source, None)
-        if kept is not None:  # what it begins with lies in a free slot: the two change places
-            self._slots.swap(source, target, max(len(kept.ids), len(there.ids) if there else 0))
+        kept = self._kept.get(source)
+        if kept is not None and len(kept.ids) - length < WORTH_COPYING:
+            # The lane goes on where that ended, in a free slot: the two change places, and nobody needs the record.
+            there = self._kept.pop(target, None)
+            if source != target:
+                self._slots.swap(source, target, max(len(kept.ids), len(there.ids) if there else 0))
+                self._kept.pop(source)
+                if there is not None:
+                    self._kept[source] = there
+        else:
+            there = self._kept.pop(target, None)
             if there is not None:
-                self._kept[source] = there
-        elif source != target:
-            if there is not None:
-                self._save(there, target)
-            if length:
+                self._save(there, target, source)
+            if length and source != target:
                 self._slots.copy(source, target, length)
         lane.slot, lane.read = target, length
         self._lanes.append(lane)
 
-    def _save(self, kept: Kept, slot: int) -> None:
+    def _save(self, kept: Kept, slot: int, but: int) -> None:
         """Move what a slot holds to another free one, in place of the oldest, unless it is the oldest itself."""
-        free = range(slot + 1, self._slots.count)
+        free = [place for place in range(slot + 1, self._slots.count) if place != but]
         oldest = min(free, key=lambda place: self._kept[place].age if place in self._kept else -1, default=slot)
         if oldest != slot and (oldest not in self._kept or self._kept[oldest].age < kept.age):
             self._slots.copy(slot, oldest, len(kept.ids))
@@ -169,7 +148,8 @@ class Batch:
             self._bring(lane, self._writing)
         self._bring(lane, len(self._lanes) - 1)
         self._lanes.pop()
-        self._kept[lane.slot] = Kept(lane.key, lane.ids[: lane.read], next(self._age))
+        if lane.read:
+            self._kept[lane.slot] = Kept(lane.key, lane.ids[: lane.read], next(self._age))
         lane.slot = -1
 
     def _bring(self, lane: Lane, slot: int) -> None:
@@ -193,13 +173,18 @@ class Batch:
         tokens = [lane.ids[lane.read : lane.read + longest] for lane in lanes]
         plan = None if self._bank is None else self._bank.prepare(torch.stack([lane.row for lane in lanes]))
         logits = self._forward(self._writing, lanes, tokens, plan)
-        by_lane = dict(zip(lanes, logits, strict=True))
+        place = {lane: place for place, lane in enumerate(lanes)}
         through = [choice for choice in chosen if not choice.unread]
         for lane in (lane for choice in through for lane in choice.lanes):
             self._bring(lane, self._writing)
             self._writing += 1
             self._planned = False
-        return self._draw(through, [by_lane[lane] for choice in through for lane in choice.lanes])
+        # Numbers that are not finite may lie in a slot from now on, where they would reach whoever has it next.
+        sound = logits.amax(-1).isfinite().tolist() if len(through) < len(chosen) else []
+        harmed = [each for each in chosen if each.unread and not all(sound[place[lane]] for lane in each.lanes)]
+        found = [(choice, self._broken(choice)) for choice in harmed]
+        self.release(harmed)
+        return found + self._draw(through, logits, [[place[lane] for lane in choice.lanes] for choice in through])
 
     def _next_to_read(self) -> tuple[list[Choice], int]:
         """The first choices with something to read, as many as keep to the limit when padded; and how far to read."""
@@ -222,7 +207,8 @@ class Batch:
             self._planned = True
         logits = self._forward(0, lanes, [lane.ids[-1:] for lane in lanes], self._plan)
         writing = [choice for choice in self._choices if choice.lanes[0].slot < self._writing]
-        return self._draw(writing, [logits[lane.slot] for choice in writing for lane in choice.lanes])
+        writing.sort(key=lambda choice: choice.lanes[0].slot)
+        return self._draw(writing, logits, [[lane.slot for lane in choice.lanes] for choice in writing])
 
     def _forward(
         self, first: int, lanes: Sequence[Lane], tokens: Sequence[list[int]], plan: RowPlan | None
@@ -237,15 +223,18 @@ class Batch:
             lane.read += len(new)
         return logits
 
-    def _draw(self, choices: Sequence[Choice], logits: Sequence[Tensor]) -> list[tuple[Choice, Piece]]:
-        """The next token of each choice, from the logits of its lanes in turn."""
+    def _draw(
+        self, choices: Sequence[Choice], logits: Float[Tensor, "b v"], places: Sequence[list[int]]
+    ) -> list[tuple[Choice, Piece]]:
+        """The next token of each choice, from the logits of its lanes, which stand at these places."""
         if not choices:
             return []
-        waiting = iter(logits)
-        scores = torch.stack([_next_scores(choice, [next(waiting) for _ in choice.lanes]) for choice in choices])
-        samplings = [choice.sampling for choice in choices]
-        draws = [choice.draws[len(choice.written)] if choice.draws else 0.0 for choice in choices]
-        tokens = choose(scores, samplings, draws).tolist()
+        if places == [[place] for place in range(len(logits))]:
+            scores = logits.float()
+        else:
+            pairs = zip(choices, places, strict=True)
+            scores = torch.stack([choice.scores([logits[place] for place in own]) for choice, own in pairs])
+        tokens = choose(scores, [choice.sampling for choice in choices], [choice.draw for choice in choices]).tolist()
         sound = scores.amax(-1).isfinite().tolist()
         found = [
             (choice, self._piece(choice, token, row) if fine else self._broken(choice))
@@ -259,7 +248,7 @@ class Batch:
         for lane in choice.lanes:
             lane.ids.append(token)
         finish, text, wanted = None, "", choice.sampling.top_logprobs
-        if token in self._base.eos_ids:
+        if token in self._ends:
             return Piece(choice.number, choice.text.end(), "stop", tokens=len(choice.written))
         text = choice.text.push(token)
         full = len(choice.written) == choice.sampling.max_tokens or len(choice.lanes[0].ids) >= self.context
@@ -275,16 +264,3 @@ class Batch:
             lane.read = 0
         line = "the model gave no finite probabilities for the next token"
         return Piece(choice.number, choice.text.end(), error=line, tokens=len(choice.written))
-
-
-def _next_scores(choice: Choice, logits: list[Float[Tensor, " v"]]) -> Float[Tensor, " v"]:
-    if len(logits) == 1:
-        return logits[0].float()
-    return combine(torch.stack(logits).float().log_softmax(-1), choice.plan.shares, choice.plan.divergence)
-
-
-def _common(a: list[int], b: list[int]) -> int:
-    """With how many tokens in common two sequences begin."""
-    if a[: len(b)] == b:
-        return len(b)
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -15,7 +15,8 @@ import torch
 from moalign.bank import AdapterBank
 from moalign.errors import BusyError, ConfigError
 from moalign.models import BaseModel
-from moalign.serving.batch import Batch, Choice
+from moalign.serving.batch import Batch
+from moalign.serving.lanes import Choice
 from moalign.serving.limits import Limits
 from moalign.serving.meter import Meter
 from moalign.serving.plan import Plan
@@ -33,14 +34,18 @@ class Ticket:
     def __init__(self, plan: Plan, choices: list[Choice], deliver: Deliver, wake: Callable[[], None]):
         self.plan, self.choices, self.deliver = plan, choices, deliver
         self.waiting = deque(choices)  # those that have no slots yet
-        self.open = len(choices)  # those that are not finished
+        self.open = set(choices)  # those that are not finished: each ends once, whatever fails
         self.pieces: list[Piece] = []  # of the step that is running
         self.arrived = time.monotonic()
+        self.admitted: float | None = None  # when its first choice got slots
         self.begun = self.cancelled = False
         self._wake = wake
 
     def cancel(self) -> None:
-        """Nobody reads on: the slots are free at the next step, and nothing more is delivered."""
+        """Nobody reads on: the slots are free at the next step, and nothing more is delivered.
+
+        A delivery that has begun in the engine's thread is not waited for.
+        """
         self.cancelled = True
         self._wake()
 
@@ -67,8 +72,9 @@ class Engine:
     def submit(self, prompt: list[int], plan: Plan, samplings: Sequence[Sampling], deliver: Deliver) -> Ticket:
         """Queue a request, with one sampling per choice. `deliver` is called in the engine's thread, once per step.
 
-        Raises BusyError when as many requests wait as may, or the engine is stopping, and ConfigError for a plan of
-        more lanes than there are slots.
+        Raises BusyError when as many requests wait as may, or the engine is stopping; ConfigError for a plan of more
+        lanes than there are slots and for no choice; and DataError for a prompt that is empty, longer than `context`
+        or of tokens that the model lacks.
         """
         if len(plan.rows) > self._limits.slots:
             raise ConfigError(
@@ -96,8 +102,11 @@ class Engine:
 
     def stop(self, drain_seconds: float) -> None:
         """Take no more requests, finish those that are there within so many seconds, and end."""
+        until = time.monotonic() + drain_seconds
         with self._wake:
-            self._stopping = time.monotonic() + drain_seconds
+            self._stopping = until if self._stopping is None else min(until, self._stopping)
+            if self._queue and self._thread.ident is None:  # it was never started, and yet they are to hear of it
+                self._thread.start()
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
@@ -129,14 +138,17 @@ class Engine:
     @torch.inference_mode()
     def _run(self) -> None:
         while self._wait_for_work():
+            self._turn()
+
+    def _turn(self) -> None:
+        try:
             self._clear_out()
-            try:
-                self._admit()
-                self._step()
-            except Exception as error:  # those who are writing lose their texts, and the server goes on
-                log.exception("a step failed")
-                self._fail(f"the server could not finish this text ({type(error).__name__})")
-            self._hand_out()
+            self._admit()
+            self._step()
+        except Exception as error:  # those who are writing lose their texts, and the server goes on
+            log.exception("a step failed")
+            self._fail(f"the server could not finish this text ({type(error).__name__})")
+        self._hand_out()
 
     def _wait_for_work(self) -> bool:
         with self._wake:
@@ -161,10 +173,9 @@ class Engine:
                     self._queue.remove(ticket)
                     self._current.append(ticket)  # so that what it is told last is handed out
         for ticket in leaving:
-            for choice in ticket.choices:
-                if not choice.done:
-                    piece = Piece(choice.number, choice.text.end(), "time", tokens=len(choice.written))
-                    self._ended(ticket, choice, piece)
+            for choice in [each for each in ticket.choices if each in ticket.open]:
+                piece = Piece(choice.number, choice.text.end(), "time", tokens=len(choice.written))
+                self._ended(ticket, choice, piece)
             self._batch.release(ticket.choices)
             ticket.waiting.clear()
 
@@ -186,6 +197,7 @@ class Engine:
                 with self._wake:
                     self._queue.popleft()
                 self._current.append(ticket)
+                ticket.admitted = time.monotonic()
             self._owner[choice] = ticket
             self._meter.started(ticket.plan.policy, len(choice.prompt), self._batch.admit(choice))
 
@@ -203,21 +215,20 @@ class Engine:
         self._meter.step(len(self._batch), len(self._queue), self._limits.slots, len(written))
 
     def _ended(self, ticket: Ticket, choice: Choice, piece: Piece) -> None:
-        seconds = time.monotonic() - ticket.arrived
-        self._seconds += 0.1 * (seconds - self._seconds)
+        now = time.monotonic()
+        if ticket.admitted is not None:  # the time in the queue is what the mean is there to predict
+            self._seconds += 0.1 * (now - ticket.admitted - self._seconds)
         self._owner.pop(choice, None)
+        ticket.open.discard(choice)
         ticket.pieces.append(piece)
-        ticket.open -= 1
         reason = "cancelled" if ticket.cancelled else "error" if piece.error is not None else str(piece.finish)
-        self._meter.finished(ticket.plan.policy, reason, seconds, piece.tokens)
+        self._meter.finished(ticket.plan.policy, reason, now - ticket.arrived, piece.tokens)
 
     def _fail(self, message: str) -> None:
-        """End all that has slots, in whatever state the step left it."""
+        """End all that has slots, in whatever state the step left it: what a choice ended with may be lost."""
         for ticket in self._current:
-            for choice in ticket.choices:
-                if not choice.done:
-                    choice.done = True
-                    self._ended(ticket, choice, Piece(choice.number, "", error=message, tokens=len(choice.written)))
+            for choice in [each for each in ticket.choices if each in ticket.open]:
+                self._ended(ticket, choice, Piece(choice.number, "", error=message, tokens=len(choice.written)))
             ticket.waiting.clear()
         self._batch.clear()
 

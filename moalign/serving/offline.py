@@ -21,12 +21,18 @@ def decode(
 ) -> list[list[int]]:
     """The texts of a plan, of several lanes too, as token ids up to and including EOS, all at once.
 
-    One sampling per prompt. Raises BaseModelError for an architecture that cannot be batched in slots, and for
-    probabilities that are not finite; otherwise as `generation.generate`.
+    One sampling per prompt. Raises BaseModelError for an architecture that cannot be batched in slots, for a text that
+    outgrows the model's attention window, and for probabilities that are not finite; otherwise as
+    `generation.generate`.
     """
     check_architecture(base)
-    check_room(base, prompts, max(sampling.max_tokens for sampling in samplings))
+    most = max(sampling.max_tokens for sampling in samplings)
+    longest = check_room(base, prompts, most)
     batch = Batch(base, bank, Limits(slots=len(prompts) * len(plan.rows)))
+    if longest + most > batch.context:
+        raise BaseModelError(
+            f"a prompt of {longest} tokens and {most} new ones exceed the {batch.context} that {base.name} attends to"
+        )
     choices = [batch.choices(prompt, plan, [each])[0] for prompt, each in zip(prompts, samplings, strict=True)]
     for choice in choices:
         batch.admit(choice)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from moalign.blends import mixed
+from moalign.blends import mixed, read_blends
 from moalign.direction import Direction
 from moalign.errors import ConfigError, RunError
 from moalign.frontiers import Calibration, ParetoPoint, ParetoSet, corners
@@ -51,7 +51,9 @@ class Known:
         front, names = run.front(), run.objectives
         if not len(front):
             raise RunError(f"{run.folder} has no trained adapters yet; run its sweep first")
-        found = calibrated(run)
+        # Without mixtures the map is a straight line, and of a thousand adapters it would not fit into memory.
+        mixtures = read_blends(run) or any(point.row is not None for point in front)
+        found = calibrated(run) if mixtures else None
         columns = tuple(point.adapter for point in front if point.row is None and point.direction is None)
         # Adapters before mixtures, so that a corner is the adapter itself where there is one.
         ordered = sorted(front, key=lambda point: point.row is not None)

@@ -9,6 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from moalign.generation import inverted
+from moalign.serving.text import token_text
+
+_COLDEST = 1e-30  # a temperature below it would make infinities of logits; at it, the likeliest token is drawn
+_ROUNDING = 1e-6  # of a sum of probabilities: .5 and .3 reach .8
+_LIKELY = 256  # tokens, which nearly every nucleus is among: all of a vocabulary take long to sort
 
 
 @dataclass(frozen=True)
@@ -67,32 +72,44 @@ def choose(logits: Float[Tensor, "b v"], samplings: Sequence[Sampling], uniforms
     >>> [choose(row, [Sampling(1, temperature=t)], [0.01]).item() for t in (0.0, 1.0)]
     [2, 0]
     """
-    likeliest = logits.argmax(-1)
-    if all(each.temperature == 0 for each in samplings):
-        return likeliest
-    temperature = torch.tensor([each.temperature or 1.0 for each in samplings], device=logits.device)
-    scores = logits.float() / temperature[:, None]
-    if any(each.top_p < 1 for each in samplings):
-        scores = nucleus(scores, torch.tensor([each.top_p for each in samplings], device=logits.device))
-    drawn = inverted(scores, torch.tensor(uniforms, dtype=torch.float64, device=logits.device))
-    greedy = torch.tensor([each.temperature == 0 for each in samplings], device=logits.device)
-    return torch.where(greedy, likeliest, drawn)
+    tokens = logits.argmax(-1)
+    drawn = [row for row, each in enumerate(samplings) if each.temperature > 0]
+    if not drawn:
+        return tokens
+    chosen = [samplings[row] for row in drawn]
+    temperature = torch.tensor([max(each.temperature, _COLDEST) for each in chosen], device=logits.device)
+    scores = (logits if len(drawn) == len(logits) else logits[drawn]).float() / temperature[:, None]
+    cut = [row for row, each in enumerate(chosen) if each.top_p < 1]
+    if cut:
+        scores[cut] = nucleus(scores[cut], torch.tensor([chosen[row].top_p for row in cut], device=logits.device))
+    numbers = torch.tensor([uniforms[row] for row in drawn], dtype=torch.float64, device=logits.device)
+    tokens[drawn] = inverted(scores, numbers)
+    return tokens
 
 
-def nucleus(scores: Float[Tensor, "b v"], top_p: Float[Tensor, " b"]) -> Float[Tensor, "b v"]:
+def nucleus(scores: Float[Tensor, "b v"], top_p: Float[Tensor, " b"], likely: int = _LIKELY) -> Float[Tensor, "b v"]:
     """The scores, with -inf for all but the fewest likeliest tokens whose probability reaches top_p (2019, 1904.09751).
 
-    The likeliest token always stays. A top_p of 1 leaves its row as it is.
+    The likeliest token always stays; of equal ones, where not all are needed, the first. top_p is below 1. Among the
+    `likely` first ones is looked before all are sorted: each row by itself, so that it is the same in any batch.
 
     >>> nucleus(torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([0.6])).exp()[0].tolist()[2]
     0.0
     """
-    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
-    probability = ordered.softmax(-1)
+    count = min(likely, scores.shape[1])
+    ordered = scores.topk(count).values
+    probability = (ordered - scores.logsumexp(-1, keepdim=True)).exp()
     before = probability.cumsum(-1, dtype=torch.float64) - probability
-    outside = (before >= top_p[:, None]) & (top_p[:, None] < 1)
-    outside[:, 0] = False
-    return scores.masked_fill(torch.empty_like(outside).scatter_(1, order, outside), -torch.inf)
+    needed = (before < top_p[:, None] - _ROUNDING).sum(-1, keepdim=True).clamp_min(1)
+    least = ordered.gather(1, needed - 1)
+    found = scores.masked_fill(scores < least, -torch.inf)
+    equal, wanted = scores == least, needed - (ordered > least).sum(-1, keepdim=True)
+    if (equal.sum(-1, keepdim=True) > wanted).any():
+        found.masked_fill_(equal & (equal.cumsum(-1) > wanted), -torch.inf)
+    more = (needed[:, 0] == count) & (count < scores.shape[1])
+    if more.any():
+        found[more] = nucleus(scores[more], top_p[more], scores.shape[1])
+    return found
 
 
 def logprobs_of(
@@ -101,12 +118,6 @@ def logprobs_of(
     """The log-probability of a token and those of the `count` likeliest."""
     values = logits.float().log_softmax(-1)
     best = values.topk(min(count, len(values)))
-    top = tuple(
-        (*_spelt(int(each), tokenizer), float(value)) for value, each in zip(best.values, best.indices, strict=True)
-    )
-    return TokenLogprob(*_spelt(token, tokenizer), float(values[token]), top)
-
-
-def _spelt(token: int, tokenizer: PreTrainedTokenizerBase) -> tuple[str, bytes]:
-    text = str(tokenizer.decode([token]))
-    return text, text.encode("utf-8", "surrogatepass")
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    top = tuple((*token_text(tokenizer, each), value) for each, value in pairs)
+    return TokenLogprob(*token_text(tokenizer, token), float(values[token]), top)

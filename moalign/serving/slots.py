@@ -48,23 +48,19 @@ class Slots:
 
     def window(self, first: int, starts: Sequence[int], lengths: Sequence[int], device: torch.device) -> Window:
         """A pass over slots `first`, `first` + 1, ..., which hold `starts` tokens already and get `lengths` more."""
-        t = max(lengths)
-        start, length = torch.tensor(starts)[:, None], torch.tensor(lengths)[:, None]
-        columns = torch.arange(t) - (t - length)
-        positions = torch.where(columns >= 0, start + columns, -1)
-        real = (positions >= 0).nonzero(as_tuple=True)
-        padded = len(real[0]) < positions.numel()
-        furthest = int(positions.max()) + 1
+        t, furthest = max(lengths), max(start + more for start, more in zip(starts, lengths, strict=True))
         self._reserve(furthest)
-        found = Window(
-            first=first,
-            positions=positions.to(device),
-            rows=(real[0] + first).to(device),
-            columns=positions[real].to(device),
-            real=(real[0].to(device), real[1].to(device)) if padded else None,
-            length=furthest,
-        )
-        self._window = found
+        if t == 1:  # as every text that is written, a token at a time: nothing to work out
+            columns = torch.tensor(starts, device=device)
+            positions, rows, real = columns[:, None], torch.arange(first, first + len(starts), device=device), None
+        else:
+            from_right = torch.arange(t) - (t - torch.tensor(lengths)[:, None])
+            positions = torch.where(from_right >= 0, torch.tensor(starts)[:, None] + from_right, -1)
+            places = (positions >= 0).nonzero(as_tuple=True)
+            rows, columns = (places[0] + first).to(device), positions[places].to(device)
+            real = None if len(columns) == positions.numel() else (places[0].to(device), places[1].to(device))
+            positions = positions.to(device)
+        self._window = found = Window(first, positions, rows, columns, real, furthest)
         return found
 
     def update(
@@ -114,13 +110,11 @@ class Slots:
         if length <= self._capacity:
             return
         before, self._capacity = self._capacity, min(max(length, 2 * self._capacity, 64), self.context)
-        grown = []
-        for pair in self._layers:
-            wider = tuple(_empty(store, self.count, self._capacity) for store in pair)
+        for layer, pair in enumerate(self._layers):  # one at a time, so that only one is held twice
+            wider = _empty(pair[0], self.count, self._capacity), _empty(pair[1], self.count, self._capacity)
             for store, old in zip(wider, pair, strict=True):
                 store[:, :, :before] = old
-            grown.append(wider)
-        self._layers = grown
+            self._layers[layer] = wider
 
 
 def next_logits(
@@ -144,15 +138,20 @@ def next_logits(
 
 
 def readable(base: BaseModel) -> int:
-    """Tokens of prompt and text that can be served: the model's context, or its attention window if that is narrower.
+    """Tokens of prompt and text that can be served: the model's context, or what is narrower of it.
 
-    Slots hold whole texts, so that within the window it makes no difference.
+    That is its attention window, since slots hold whole texts: within it that makes no difference. And it is the length
+    up to which LongRoPE turns by its short factors: beyond it a longer text would turn all that are read with it.
     """
     config = base.model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     windowed = kinds is None or any(kind != "full_attention" for kind in kinds)
-    widths = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return min([base.context, *(width for width in widths if width and windowed)])
+    widths = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size") if windowed]
+    turns = getattr(config, "rope_parameters", None) or {}
+    for each in [turns, *turns.values()]:  # those of all layers, or of each kind of layer
+        if isinstance(each, dict) and each.get("rope_type") == "longrope":
+            widths.append(each.get("original_max_position_embeddings"))
+    return min([base.context, *(width for width in widths if width)])
 
 
 def check_architecture(base: BaseModel) -> None:
@@ -162,14 +161,14 @@ def check_architecture(base: BaseModel) -> None:
     an architecture does that slots and masks do not carry (state-space layers, biases by distance) shows here, at the
     start, and not in the answers.
     """
-    model, vocabulary = base.model, base.model.config.get_text_config().vocab_size
-    texts = torch.randint(vocabulary, (2, 9), generator=torch.Generator().manual_seed(0)).tolist()
-    texts[1] = texts[1][:6]
+    model, vocabulary, t = base.model, base.model.config.get_text_config().vocab_size, min(readable(base), 9)
+    texts = torch.randint(vocabulary, (2, t), generator=torch.Generator().manual_seed(0)).tolist()
+    texts[1] = texts[1][: t - 3]
     try:
         with torch.inference_mode():
             slots = Slots(2, 16)
             next_logits(model, slots, 0, [0, 0], [text[:-1] for text in texts])
-            found = next_logits(model, slots, 0, [8, 5], [text[-1:] for text in texts])
+            found = next_logits(model, slots, 0, [t - 1, t - 4], [text[-1:] for text in texts])
             alone = [model(input_ids=torch.tensor([text], device=model.device)).logits[0, -1] for text in texts]
             off = max(float((a - b).abs().max()) / float(a.std()) for a, b in zip(alone, found, strict=True))
     except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:

@@ -1,6 +1,6 @@
 """What a text becomes does not depend on what else is in the batch, nor on when it joined."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from plans import plan
 
 from moalign.bank import AdapterBank
 from moalign.generation import generate
-from moalign.models import BaseModel
+from moalign.models import BaseModel, load_base
 from moalign.serving.batch import Batch, Choice
 from moalign.serving.limits import Limits
 from moalign.serving.sampling import Sampling
@@ -202,3 +202,67 @@ def test_log_probabilities_are_those_of_the_row(served_base, bank, prompts) -> N
         [found] = piece.logprobs
         assert found.logprob == pytest.approx(float(expected[place, token]), abs=1e-4)
         assert [value for _, _, value in found.top] == pytest.approx(expected[place].topk(2).values.tolist(), abs=1e-4)
+
+
+@pytest.fixture
+def poisoned(tiny_base, random_adapter) -> Iterator[tuple[BaseModel, AdapterBank]]:
+    """A base to which token 7 is NaN, as an overflow in half precision would leave it."""
+    base = load_base(str(tiny_base))
+    base.model.get_input_embeddings().weight[7] = torch.nan
+    adapters = {name: random_adapter(base.model, seed, rank=2 + seed) for seed, name in enumerate("abc")}
+    with AdapterBank(base.model, adapters) as bank:
+        yield base, bank
+
+
+@torch.inference_mode()
+def test_experts_that_cannot_be_combined_end_one_text_and_no_other(poisoned, asks, alone) -> None:
+    batch = Batch(*poisoned, Limits(slots=3))
+    two = plan({"a": 1.0}, {"b": 1.0}, shares=(0.5, 0.5))
+    broken = batch.choices([5, 7, 5], two, [Sampling(5)])[0]
+    fine = batch.choices(asks[0][0], plan(asks[0][1]), [asks[0][2]])[0]
+    batch.admit(broken)
+    batch.admit(fine)
+    found = batch.step()
+    assert [(choice, piece.error is not None) for choice, piece in found[:2]] == [(broken, True), (fine, False)]
+    while len(batch):
+        batch.step()
+    assert fine.written == alone[0]
+
+
+@torch.inference_mode()
+def test_a_prompt_that_breaks_while_it_is_read_in_parts_leaves_nothing_behind(poisoned, asks, alone) -> None:
+    """Its text ends at the part that holds NaN, before whoever has the slot next could be given any."""
+    batch = Batch(*poisoned, Limits(slots=1, prefill_tokens=4))
+    broken = batch.choices([5, 7, 5, 6] * 5, plan({"a": 1.0}), [Sampling(5)])[0]
+    batch.admit(broken)
+    [(choice, piece)] = batch.step()
+    assert choice is broken
+    assert piece.error is not None
+    assert (batch.free, batch._kept) == (1, {})
+    assert not any(store.isnan().any() for store in batch._slots._stores())
+    assert [written for written, _ in texts_of(batch, asks[:2], lambda _: 0)] == alone[:2]
+
+
+@torch.inference_mode()
+def test_another_conversation_that_begins_alike_leaves_a_kept_one_whole(served_base, bank, prompts) -> None:
+    """Two conversations after one long instruction, in turns: each finds all that it had said."""
+    instruction, batch = prompts[6], Batch(served_base, bank, Limits(slots=4))
+    said = {name: instruction + prompts[place] for name, place in (("one", 1), ("two", 4))}
+    said["one"] = said["one"] + prompts[0]
+    reused = []
+    for name in ("one", "two", "one", "two"):
+        choice = batch.choices(said[name], plan(ROWS[0]), [Sampling(20, temperature=0.0)])[0]
+        reused.append((batch.admit(choice), len(said[name])))
+        while len(batch):
+            batch.step()
+        fresh = texts_of(
+            Batch(served_base, bank, Limits(slots=1)),
+            [(said[name], ROWS[0], Sampling(20, temperature=0.0))],
+            lambda _: 0,
+        )
+        assert choice.written == fresh[0][0]
+        said[name] = said[name] + choice.written[:-1] + prompts[5]
+    after_instruction = len(instruction)
+    assert reused[0][0] == 0
+    assert after_instruction <= reused[1][0] < after_instruction + 3
+    assert [found for found, _ in reused[2:]] == [reused[0][1] + 19, reused[1][1] + 19]

@@ -3,13 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
+import torch
 from engines import Asked
 from plans import plan
 
 from moalign.bank import AdapterBank
-from moalign.errors import BusyError, ConfigError
+from moalign.errors import BusyError, ConfigError, DataError
 from moalign.models import BaseModel
 from moalign.serving.engine import Engine
 from moalign.serving.limits import Limits
@@ -192,3 +194,82 @@ def test_without_a_bank_the_base_writes(served_base, prompts) -> None:
         assert text == served_base.tokenizer.decode(out[0, len(prompts[5]) :], skip_special_tokens=True)
     finally:
         engine.stop(0.0)
+
+
+def test_what_cannot_be_read_is_refused_before_it_breaks_the_step_of_others(start, prompts, served_base) -> None:
+    """No token, one too many, one that the model lacks, no choice, one without a token."""
+    engine = start(slots=2)
+    known = served_base.model.config.vocab_size
+    for prompt, said in (
+        ([], "0 tokens; expected 1 to"),
+        ([5] * 513, "513 tokens"),
+        ([5, known], "expected 0 to"),
+    ):
+        with pytest.raises(DataError, match=said):
+            Asked(engine, prompt, MIXED, SHORT)
+    for samplings in ((), (Sampling(0),)):
+        with pytest.raises(ConfigError, match="at least one"):
+            Asked(engine, prompts[0], MIXED, *samplings)
+    assert Asked(engine, [5] * 512, MIXED, SHORT).finish() in ("length", "stop")  # the context is full with one more
+    assert idle(engine)
+
+
+def test_a_text_that_ended_in_the_step_that_failed_is_told_so(start, prompts, monkeypatch, caplog) -> None:
+    """One token is written when the prompt is read; then the pass of those who write fails, and its piece is lost."""
+    engine = start(slots=2)
+    with monkeypatch.context() as broken:
+        first = Asked(engine, prompts[0], MIXED, LONG)
+        assert first.begun.wait(30)
+        whole = engine._batch._write
+        broken.setattr(engine._batch, "_write", lambda: 1 / 0 if len(engine._owner) == 2 else whole())
+        second = Asked(engine, prompts[1], MIXED, Sampling(1, temperature=0.0))
+        assert second.done.wait(10)
+    assert [sum(piece.error is not None for piece in each.pieces) for each in (first, second)] == [1, 1]
+    assert idle(engine)
+    assert not engine._current
+
+
+def test_slots_that_cannot_be_freed_end_the_texts_and_not_the_server(start, prompts, monkeypatch, caplog) -> None:
+    """As when the device is out of memory while a slot changes its place."""
+    engine = start(slots=2)
+    first, second = (Asked(engine, prompts[0], MIXED, LONG) for _ in range(2))
+    assert first.begun.wait(30)
+    assert second.begun.wait(30)
+    with monkeypatch.context() as broken:
+        broken.setattr(engine._batch._slots, "swap", lambda *_: 1 / 0)
+        first.ticket.cancel()
+        assert second.done.wait(10)
+    assert second.pieces[-1].error is not None
+    assert Asked(engine, prompts[1], MIXED, SHORT).finish() == "length"
+    assert idle(engine)
+
+
+def test_an_engine_that_is_stopped_before_it_began_tells_those_who_wait(served_base, bank, prompts) -> None:
+    engine = Engine(served_base, bank, Limits(slots=2), Meter())
+    asked = Asked(engine, prompts[0], MIXED, LONG)
+    engine.stop(0.0)
+    assert (asked.finish(), asked.text()) == ("time", "")
+    engine.stop(0.0)  # once more is no mistake
+    Engine(served_base, bank, Limits(slots=2), Meter()).stop(0.0)  # nor where nobody waits
+
+
+def test_who_stops_later_and_has_more_time_gives_no_more_time(served_base, bank) -> None:
+    engine = Engine(served_base, bank, Limits(slots=2), Meter())
+    for seconds in (60.0, 1.0, 60.0):
+        engine.stop(seconds)
+    assert engine._stopping is not None
+    assert engine._stopping < time.monotonic() + 2.0
+
+
+@torch.inference_mode()
+def test_how_long_to_wait_counts_the_writing_and_not_the_waiting(served_base, bank, prompts, monkeypatch) -> None:
+    """Ten requests of four steps, one after the other, a step a second: each takes 4 seconds, and the last waits 36."""
+    now = [0.0]
+    monkeypatch.setattr("moalign.serving.engine.time", SimpleNamespace(monotonic=lambda: now[0]))
+    engine = Engine(served_base, bank, Limits(slots=1), Meter())
+    for prompt in (prompts * 2)[:10]:
+        engine.submit(prompt, MIXED, [SHORT], lambda _: None)
+    while engine._queue or engine._current:
+        engine._turn()
+        now[0] += 1.0
+    assert 1.0 < engine._seconds <= 4.0

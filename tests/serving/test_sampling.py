@@ -4,9 +4,13 @@ import math
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from moalign.generation import uniforms
 from moalign.serving.sampling import Sampling, choose, logprobs_of, nucleus
+from moalign.serving.text import token_text
 
 SCORES = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
 
@@ -72,3 +76,53 @@ def test_log_probabilities_are_those_of_the_model_with_the_likeliest_first(token
     assert found.logprob == pytest.approx(math.log(1 / 4), abs=1e-5)
     assert [(text, bytes_) for text, bytes_, _ in found.top] == [("a", b"a"), ("b", b"b")]
     assert found.top[0][2] == pytest.approx(math.log(3 / 4), abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-300])
+def test_a_temperature_close_to_zero_takes_the_likeliest(temperature: float) -> None:
+    """Divided by it, logits would be infinite, and no token likelier than another."""
+    scores = torch.tensor([[-900.0, 800.0, 799.0], [3.0, 1.0, -torch.inf]])
+    for u in (0.0, 0.5, 0.999):
+        assert choose(scores, [Sampling(1, temperature=temperature)] * 2, [u, u]).tolist() == [1, 0]
+
+
+def by_definition(scores: torch.Tensor, top_p: float) -> list[int]:
+    """The fewest tokens that reach top_p, likeliest first and of equal ones the first, one by one."""
+    order = sorted(range(len(scores)), key=lambda token: (-float(scores[token]), token))
+    probability, kept, mass = scores.double().softmax(-1), [], 0.0
+    for token in order:
+        kept.append(token)
+        mass += float(probability[token])
+        if mass >= top_p - 1e-6:
+            break
+    return sorted(kept)
+
+
+@pytest.mark.parametrize("likely", [2, 5, 256])
+@pytest.mark.parametrize("spread", [0.0, 0.1, 4.0])
+def test_a_nucleus_is_the_same_however_many_tokens_are_looked_at_first(likely: int, spread: float) -> None:
+    """Forty tokens, many of them equal, as in half precision; all equal; and some impossible."""
+    generator = torch.Generator().manual_seed(1)
+    scores = (spread * torch.randn(6, 40, generator=generator)).round()
+    scores[3:, ::7] = -torch.inf
+    top_p = [0.05, 0.3, 0.5, 0.77, 0.9, 0.999]
+    found = nucleus(scores, torch.tensor(top_p), likely).isfinite()
+    assert [row.nonzero()[:, 0].tolist() for row in found] == [
+        by_definition(row, each) for row, each in zip(scores, top_p, strict=True)
+    ]
+
+
+def test_parts_of_a_character_have_their_own_bytes(tokenizer) -> None:
+    """Together the bytes are the text's, though no part reads as one."""
+    spelt = [token_text(tokenizer, token) for token in tokenizer.encode("aé🎉 ", add_special_tokens=False)]
+    assert b"".join(raw for _, raw in spelt) == "aé🎉 ".encode()
+    assert [text for text, _ in spelt] == ["a", *["\N{REPLACEMENT CHARACTER}"] * 6, " "]
+    assert token_text(tokenizer, tokenizer.eos_token_id) == ("<eos>", b"<eos>")
+
+
+def test_bytes_of_a_vocabulary_that_spells_them_out() -> None:
+    """As tokenizers with a fallback to bytes have them."""
+    tokens = Tokenizer(BPE({"a": 0, "<0xC3>": 1, "<0xA9>": 2}, [], byte_fallback=True))
+    tokens.decoder = decoders.ByteFallback()
+    made = PreTrainedTokenizerFast(tokenizer_object=tokens)
+    assert [token_text(made, token)[1] for token in range(3)] == [b"a", b"\xc3", b"\xa9"]

@@ -94,3 +94,19 @@ def test_a_model_without_such_a_cache_is_refused(tokenizer) -> None:
     model = AutoModelForCausalLM.from_config(MambaConfig(**settings)).eval()
     with pytest.raises(BaseModelError, match=r"'mamba'.*expected a decoder"):
         check_architecture(base_of(model, tokenizer))
+
+
+def test_what_turns_with_the_longest_text_of_a_batch_is_served_where_nothing_turns(make_model, tokenizer) -> None:
+    """LongRoPE takes other factors for all of a batch once one text is longer than the first context."""
+    turns = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4, "factor": 2.0}
+    turns |= {"original_max_position_embeddings": 24, "rope_theta": 10000.0}
+    model = make_model("llama", max_position_embeddings=48, rope_parameters=turns)
+    assert readable(base_of(model, tokenizer)) == 24
+    short, long = list(range(5, 12)), [(3 * i) % 90 for i in range(30)]
+    together = next_logits(model, Slots(2, 48), 0, [0, 0], [short, long])[0]
+    assert not torch.allclose(together, alone(model, short), atol=1e-3)  # why it must be so
+    check_architecture(base_of(model, tokenizer))
+
+
+def test_a_window_narrower_than_the_check_is_no_reason_to_refuse(make_model, tokenizer) -> None:
+    check_architecture(base_of(make_model("mistral", sliding_window=7), tokenizer))
