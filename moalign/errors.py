@@ -25,7 +25,7 @@ class MoalignError(Exception):
 class BusyError(MoalignError):
     """A server has no room for one more request; `retry_after` is in seconds."""
 
-    def __init__(self, message: str, retry_after: float):
+    def __init__(self, message: str, retry_after: float = 1.0):
         super().__init__(message)
         self.retry_after = retry_after
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from moalign import errors
-from moalign.errors import MoalignError, UserError, unknown
+from moalign.errors import BusyError, MoalignError, UserError, unknown
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
@@ -15,8 +15,9 @@ def test_the_tree_in_the_docstring_is_the_tree():
     drawn = re.findall(r"^( *)(?:\+- )?(\w+Error)\b", errors.__doc__ or "", flags=re.MULTILINE)
     assert sorted(name for _, name in drawn) == sorted(error.__name__ for error in CLASSES)
     for error in CLASSES:
-        if error not in (MoalignError, UserError):
+        if error not in (MoalignError, BusyError, UserError):
             assert issubclass(error, UserError), "the command line prints one line and exits with 2"
+    assert not issubclass(BusyError, UserError), "it passes by itself: a server says when"
     assert not issubclass(MoalignError, UserError)
 
 
