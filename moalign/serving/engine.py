@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from moalign.bank import AdapterBank
-from moalign.errors import BusyError, ConfigError
+from moalign.errors import AdapterError, BusyError, ConfigError
 from moalign.models import BaseModel
 from moalign.serving.batch import Batch
 from moalign.serving.lanes import Choice
@@ -54,11 +54,14 @@ class Engine:
     """Writes for many requests at once.
 
     `base` and `bank` (None where only the base is asked for) are the engine's alone from now on. Raises BaseModelError
-    if sequences of this architecture cannot be batched in slots.
+    if sequences of this architecture cannot be batched in slots, or the base names no EOS token; and AdapterError for
+    an adapter with NaN or infinity in it.
     """
 
     def __init__(self, base: BaseModel, bank: AdapterBank | None, limits: Limits, meter: Meter):
         check_architecture(base)
+        if bank is not None:
+            _check_finite(bank)
         self._batch = Batch(base, bank, limits)
         self._limits, self._meter = limits, meter
         self._queue: deque[Ticket] = deque()  # without a slot
@@ -242,3 +245,14 @@ class Engine:
                     ticket.cancelled = True
             ticket.pieces = []
         self._current = [ticket for ticket in self._current if ticket.open]
+
+
+def _check_finite(bank: AdapterBank) -> None:
+    """Adapters lie side by side in one product, where 0 times NaN is NaN for the texts of all others too."""
+    for module, layer in bank.layers.items():
+        sound = (layer.A.isfinite().flatten(1).all(1) & layer.B.isfinite().flatten(1).all(1)).tolist()
+        if not all(sound):
+            raise AdapterError(
+                f"adapter {bank.names[sound.index(False)]} holds NaN or infinity in layer {module!r}, which would "
+                "reach every text of a batch; take it out of the run, or train it again"
+            )

@@ -72,19 +72,23 @@ def choose(logits: Float[Tensor, "b v"], samplings: Sequence[Sampling], uniforms
     >>> [choose(row, [Sampling(1, temperature=t)], [0.01]).item() for t in (0.0, 1.0)]
     [2, 0]
     """
+    rows = [row for row, each in enumerate(samplings) if each.temperature > 0]
+    if not rows:
+        return logits.argmax(-1)
+    if len(rows) == len(logits):
+        return _drawn(logits.float(), samplings, uniforms)
     tokens = logits.argmax(-1)
-    drawn = [row for row, each in enumerate(samplings) if each.temperature > 0]
-    if not drawn:
-        return tokens
-    chosen = [samplings[row] for row in drawn]
-    temperature = torch.tensor([max(each.temperature, _COLDEST) for each in chosen], device=logits.device)
-    scores = (logits if len(drawn) == len(logits) else logits[drawn]).float() / temperature[:, None]
-    cut = [row for row, each in enumerate(chosen) if each.top_p < 1]
-    if cut:
-        scores[cut] = nucleus(scores[cut], torch.tensor([chosen[row].top_p for row in cut], device=logits.device))
-    numbers = torch.tensor([uniforms[row] for row in drawn], dtype=torch.float64, device=logits.device)
-    tokens[drawn] = inverted(scores, numbers)
+    tokens[rows] = _drawn(logits[rows].float(), [samplings[row] for row in rows], [uniforms[row] for row in rows])
     return tokens
+
+
+def _drawn(logits: Float[Tensor, "b v"], samplings: Sequence[Sampling], uniforms: Sequence[float]) -> Int[Tensor, " b"]:
+    temperature = torch.tensor([max(each.temperature, _COLDEST) for each in samplings], device=logits.device)
+    scores = logits / temperature[:, None]
+    cut = [row for row, each in enumerate(samplings) if each.top_p < 1]
+    if cut:
+        scores[cut] = nucleus(scores[cut], torch.tensor([samplings[row].top_p for row in cut], device=logits.device))
+    return inverted(scores, torch.tensor(uniforms, dtype=torch.float64, device=logits.device))
 
 
 def nucleus(scores: Float[Tensor, "b v"], top_p: Float[Tensor, " b"], likely: int = _LIKELY) -> Float[Tensor, "b v"]:

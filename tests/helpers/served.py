@@ -33,7 +33,7 @@ def made_service(
 ) -> Service:
     """A run, by default of three points over warm and brief, and the stand-in engine, which is not started."""
     made, meter = run or made_run(folder), Meter()
-    engine = StandInEngine(base.tokenizer, meter, room, pause)
+    engine = StandInEngine(base.tokenizer, meter, base.context, room, pause)
     return Service(made, base, Planner.of(made), engine, limits or Limits(), meter, **options)
 
 

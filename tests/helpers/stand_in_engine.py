@@ -40,7 +40,10 @@ class StandInEngine:
     pass between two words.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, meter: Meter, room: int = 8, pause: float = 0.0):
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, meter: Meter, context: int, room: int = 8, pause: float = 0.0
+    ):
+        self.context = context
         self.tickets: list[StandInTicket] = []
         self.seen: list[StandInTicket] = []
         self._tokenizer, self._meter, self._room, self.pause = tokenizer, meter, room, pause

@@ -12,6 +12,7 @@ from moalign.models import BaseModel, load_base
 from moalign.serving.batch import Batch, Choice
 from moalign.serving.limits import Limits
 from moalign.serving.sampling import Sampling
+from moalign.serving.text import BROKEN
 
 ROWS = [{"a": 1.0}, {}, {"b": 0.5, "c": 0.5}, {"a": 0.2, "b": 0.3, "c": 0.5}, {"c": 1.5, "a": -0.5}]
 Ask = tuple[list[int], dict[str, float], Sampling]
@@ -72,39 +73,6 @@ def test_every_text_is_the_one_generate_writes_alone(
     for (written, shown), expected in zip(found, alone, strict=True):
         assert written == expected
         assert shown == served_base.tokenizer.decode(expected, skip_special_tokens=True)
-
-
-@torch.inference_mode()
-def test_a_prefix_that_was_read_under_the_same_row_is_copied(served_base, bank, prompts) -> None:
-    """The next turn of a conversation reads what is new; under another row it reads everything. Texts are the same."""
-    first = prompts[0]
-    batch = Batch(served_base, bank, Limits(slots=4))
-    [(written, _)] = texts_of(batch, [(first, ROWS[3], Sampling(12, temperature=0.0))], lambda _: 0)
-    turn = first + written[:-1] + prompts[1]
-    for row, reused in ((ROWS[3], len(first) + len(written) - 1), (ROWS[2], 0)):
-        choice = batch.choices(turn, plan(row), [Sampling(9, temperature=0.0)])[0]
-        assert batch.admit(choice) == reused
-        while len(batch):
-            batch.step()
-        fresh = texts_of(
-            Batch(served_base, bank, Limits(slots=1)), [(turn, row, Sampling(9, temperature=0.0))], lambda _: 0
-        )
-        assert choice.written == fresh[0][0]
-
-
-@torch.inference_mode()
-def test_what_a_free_slot_keeps_is_given_up_the_oldest_first(served_base, bank, prompts) -> None:
-    """Three slots, four texts one after the other: of the first nothing is left, of the other three everything."""
-    batch = Batch(served_base, bank, Limits(slots=3))
-    texts = [[token + shift for token in prompts[0][:20]] for shift in range(4)]
-    for text in texts:
-        texts_of(batch, [(text, ROWS[0], Sampling(1))], lambda _: 0)
-    reused = []
-    for text in reversed(texts):
-        choice = batch.choices(text, plan(ROWS[0]), [Sampling(1)])[0]
-        reused.append(batch.admit(choice))
-        batch.release([choice])
-    assert reused == [19, 19, 19, 0]
 
 
 @torch.inference_mode()
@@ -244,25 +212,15 @@ def test_a_prompt_that_breaks_while_it_is_read_in_parts_leaves_nothing_behind(po
 
 
 @torch.inference_mode()
-def test_another_conversation_that_begins_alike_leaves_a_kept_one_whole(served_base, bank, prompts) -> None:
-    """Two conversations after one long instruction, in turns: each finds all that it had said."""
-    instruction, batch = prompts[6], Batch(served_base, bank, Limits(slots=4))
-    said = {name: instruction + prompts[place] for name, place in (("one", 1), ("two", 4))}
-    said["one"] = said["one"] + prompts[0]
-    reused = []
-    for name in ("one", "two", "one", "two"):
-        choice = batch.choices(said[name], plan(ROWS[0]), [Sampling(20, temperature=0.0)])[0]
-        reused.append((batch.admit(choice), len(said[name])))
-        while len(batch):
-            batch.step()
-        fresh = texts_of(
-            Batch(served_base, bank, Limits(slots=1)),
-            [(said[name], ROWS[0], Sampling(20, temperature=0.0))],
-            lambda _: 0,
-        )
-        assert choice.written == fresh[0][0]
-        said[name] = said[name] + choice.written[:-1] + prompts[5]
-    after_instruction = len(instruction)
-    assert reused[0][0] == 0
-    assert after_instruction <= reused[1][0] < after_instruction + 3
-    assert [found for found, _ in reused[2:]] == [reused[0][1] + 19, reused[1][1] + 19]
+def test_the_last_token_may_complete_a_stop_string_or_leave_one_unfinished(served_base, bank, prompts) -> None:
+    """A token a letter: of four letters the last two, which the fourth token completes; and one letter more."""
+    batch = Batch(served_base, bank, Limits(slots=2))
+
+    def pieces(seed: int, *stop: str) -> tuple[str, str | None, int]:
+        batch.admit(batch.choices(prompts[5], plan(ROWS[0]), [Sampling(4, seed=seed, stop=stop)])[0])
+        found = [piece for _ in range(4) if len(batch) for _, piece in batch.step()]
+        return "".join(piece.text for piece in found), found[-1].finish, found[-1].tokens
+
+    seed, text = next((seed, text) for seed in range(200) if len(set(text := pieces(seed)[0]) - {BROKEN}) == 4)
+    assert pieces(seed, text[2:]) == (text[:2], "stop", 4)
+    assert pieces(seed, text[2:] + "more") == (text, "length", 4)

@@ -11,7 +11,7 @@ from engines import Asked
 from plans import plan
 
 from moalign.bank import AdapterBank
-from moalign.errors import BusyError, ConfigError, DataError
+from moalign.errors import AdapterError, BusyError, ConfigError, DataError
 from moalign.models import BaseModel
 from moalign.serving.engine import Engine
 from moalign.serving.limits import Limits
@@ -273,3 +273,15 @@ def test_how_long_to_wait_counts_the_writing_and_not_the_waiting(served_base, ba
         engine._turn()
         now[0] += 1.0
     assert 1.0 < engine._seconds <= 4.0
+
+
+def test_an_adapter_that_is_not_finite_is_refused_at_the_start(served_base, random_adapter) -> None:
+    """Of four the last is damaged: who asks for it would give its NaN to those in the same batch who do not."""
+    adapters = {name: random_adapter(served_base.model, seed) for seed, name in enumerate("abcd")}
+    with AdapterBank(served_base.model, adapters) as bank:
+        layer = next(layer for name, layer in bank.layers.items() if "v_proj" in name)
+        layer.B[3, 0, 0] = torch.nan
+        with torch.no_grad(), bank.rows([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]):
+            assert served_base.model(input_ids=torch.tensor([[5, 6]] * 2)).logits[0].isnan().any()
+        with pytest.raises(AdapterError, match="adapter d holds NaN or infinity in layer"):
+            Engine(served_base, bank, Limits(), Meter())

@@ -152,8 +152,9 @@ def check_slots(fragile: Fragile, batch: Batch) -> None:
 def play(fragile: Fragile, engine: Engine, rng: random.Random, count: int) -> list[Request]:
     """Submit so many requests at random times, cancel some, let a step fail now and then; until all are through."""
     asked: list[Request] = []
+    pace = rng.choice([0.1, 0.4])  # one after the other, with slots that keep what they held, or all at once
     for _ in range(3000):
-        while len(asked) < count and rng.random() < 0.4:
+        while len(asked) < count and rng.random() < pace:
             new = request(rng, fragile)
             if len(new.plan.rows) <= engine._limits.slots:
                 new.ticket = engine.submit(new.prompt, new.plan, new.samplings, new.take)
@@ -171,7 +172,7 @@ def play(fragile: Fragile, engine: Engine, rng: random.Random, count: int) -> li
             each.failed |= any(piece.error for piece in each.pieces)
         fragile.failing = 0
         check_books(engine)
-        if rng.random() < 0.05:
+        if rng.random() < 0.08:
             check_slots(fragile, engine._batch)
         if len(asked) == count and not (engine._queue or engine._current):
             return asked
@@ -179,13 +180,13 @@ def play(fragile: Fragile, engine: Engine, rng: random.Random, count: int) -> li
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(7))
 def test_whatever_comes_and_goes_every_text_is_as_alone_and_ends_once(fragile: Fragile, seed: int) -> None:
     """Few slots, parts of prompts, prefixes, several lanes, stop strings, NaN, cancelled, deaf, and failed steps."""
     rng = random.Random(seed)
     slots, prefill = rng.choice([(1, 2048), (2, 5), (3, 1), (4, 16), (6, 7), (6, 2048)])
     engine = Engine(fragile.base, fragile.bank, Limits(slots=slots, prefill_tokens=prefill, queue=99), Meter())
-    asked = play(fragile, engine, rng, count=16)
+    asked = play(fragile, engine, rng, count=12)
     assert (engine.running, engine.waiting, engine._batch.free) == (0, 0, slots)
     for each in asked:
         for number, sampling in enumerate(each.samplings):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from starlette.types import Receive
 
-from moalign.errors import BusyError
+from moalign.errors import BusyError, DataError
 from moalign.serving.api.asking import Ask
 from moalign.serving.api.refusals import RefusedError, busy
 from moalign.serving.api.service import Service, Submitted
@@ -61,6 +61,8 @@ class Answer:
             answer.cancel()
             if isinstance(error, BusyError):
                 raise busy(error, stopping=not service.ready) from error
+            if isinstance(error, DataError):  # a prompt that the model cannot read
+                raise RefusedError(400, str(error), param="prompt", code="bad_prompt") from error
             raise
         return answer
 

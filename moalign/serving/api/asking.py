@@ -107,7 +107,7 @@ def _over(param: str, message: str) -> RefusedError:
 def _room(prompt: int, request: ChatRequest | CompletionRequest, service: Service) -> int:
     """The most tokens of a choice: what was asked for, else what the context and the server leave."""
     field = "messages" if isinstance(request, ChatRequest) else "prompt"
-    context, asked = service.base.context, _asked_tokens(request)
+    context, asked = service.engine.context, _asked_tokens(request)
     room = context - prompt
     if prompt == 0:
         raise RefusedError(400, "the prompt has no tokens; expected at least one", param=field, code="bad_value")

@@ -35,6 +35,11 @@ class Writer(Protocol):
         """Whether requests are taken and served."""
         ...
 
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and text together."""
+        ...
+
     def submit(
         self, prompt: list[int], plan: Plan, samplings: Sequence[Sampling], deliver: Callable[[list[Piece]], None]
     ) -> Submitted:

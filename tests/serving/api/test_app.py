@@ -11,6 +11,7 @@ from served import client_of, made_service
 from stand_in_engine import StandInEngine
 from starlette.testclient import TestClient
 
+from moalign.errors import DataError
 from moalign.models import BaseModel, load_base
 from moalign.serving.api.replies import ChatReply, ErrorReply, ModelList, TextReply
 from moalign.serving.api.service import Service
@@ -423,3 +424,28 @@ def test_the_document_says_what_the_routes_take_and_give(client: TestClient) -> 
     assert {each.partition('"')[0] for each in named} <= set(found["components"]["schemas"])
     assert "422" not in json.dumps(found)
     assert "security" not in found
+
+
+def test_what_counts_is_what_the_engine_reads(tmp_path: Path, served_base: BaseModel) -> None:
+    """It may be less than the model's own context: the width of an attention window."""
+    service = made_service(tmp_path / "run", served_base)
+    service.engine.context = 8
+    with client_of(service) as client:
+        error = refusal(client.post("/v1/completions", json={"model": "base", "prompt": "a" * 20}), 400)
+    assert error["code"] == "context_length_exceeded"
+    assert "reads 8" in error["message"]
+
+
+def test_a_prompt_that_the_engine_cannot_read_is_the_askers_mistake(
+    tmp_path: Path, served_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as token ids that the tokenizer has and the model has not."""
+
+    def refuse(*_: object) -> None:
+        raise DataError("a prompt has tokens from 3 to 999; expected 0 to 258")
+
+    service = made_service(tmp_path / "run", served_base)
+    monkeypatch.setattr(service.engine, "submit", refuse)
+    with client_of(service) as client:
+        error = refusal(client.post("/v1/completions", json={"model": "base", "prompt": "a"}), 400)
+    assert "tokens from 3 to 999" in error["message"]
