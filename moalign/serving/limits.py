@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that hold whatever is asked for; each is an option of `moalign serve`.
+    """Bounds that hold whatever is asked for; slots, queue, tokens and seconds are options of `moalign serve`.
 
     `slots` are sequences in one forward pass (n choices take n of them, a decoded plan one per lane), `queue` the
     requests that may wait for slots, `max_tokens` the new tokens of one choice, `choices` the largest n, `stops` the

@@ -99,10 +99,6 @@ class Slots:
         for store in self._stores():
             store[slot] = 0
 
-    def bytes(self) -> int:
-        """What the storage takes."""
-        return sum(store.nbytes for store in self._stores())
-
     def _stores(self) -> list[Tensor]:
         return [store for pair in self._layers for store in pair]
 
