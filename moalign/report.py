@@ -19,7 +19,7 @@ _TEXTS = 12  # prompts per point on the page
 def save_report(run: Run) -> Path:
     """Write report.html of a run as it is now; its path."""
     path = run.folder / "report.html"
-    write_report(path, _record(run))
+    write_report(path, run_report(run))
     return path
 
 
@@ -34,7 +34,8 @@ def measure_between(run: Run, between: int, reporter: Reporter) -> None:
         )
 
 
-def _record(run: Run) -> Report:
+def run_report(run: Run) -> Report:
+    """All that the report of a run tells, as the run is now. Raises RunError before the first point."""
     front, summary = run.front(), summarise(run)
     numbers = {name: value for name, value in summary.items() if isinstance(value, float)}
     tau = {f"kendall_tau {name}": value for name, value in summary["kendall_tau"].items()}
@@ -51,12 +52,12 @@ def _record(run: Run) -> Report:
         samples=_samples(run, [BASE, *(point.adapter for point in front)]),
         facts=_facts(run),
         gains=[_gain(record) for record in summary["gains"]],
-        band=_band(run, front),
+        band=front_band(run, front),
         calibration=calibrated(run) if any(point.row for point in front) or blends else None,
     )
 
 
-def _band(run: Run, front: ParetoSet) -> Band | None:
+def front_band(run: Run, front: ParetoSet) -> Band | None:
     """Where the front would lie with other prompts, for two objectives; None where texts of its points are missing."""
     drawn = redrawn([(run, point.adapter) for point in front], run.objectives, run.config.seed)
     if len(run.objectives) != 2 or len(front) < 2 or not len(drawn):

@@ -115,12 +115,11 @@ class Run:
         if not path.is_file():
             raise RunError(f"{self.folder} has no measured points yet; run its sweep first")
         reference = read_json(path)["reference_point"]
-        front = ParetoSet(self.objectives, np.array([reference[name] for name in self.objectives]), [])
+        corner = np.array([reference[name] for name in self.objectives])
         # Corners first, then by weight: an order that does not depend on which landed first.
         points = [ParetoPoint.from_dict(read_json(p)) for p in sorted((self.folder / "points").glob("[!.]*.json"))]
-        for point in sorted(points, key=lambda p: (p.preference.vector(self.objectives).tolist(), p.adapter)):
-            front.add(point)
-        return front
+        points.sort(key=lambda p: (p.preference.vector(self.objectives).tolist(), p.adapter))
+        return ParetoSet(self.objectives, corner, points)
 
     def write_samples(self, key: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Store the texts behind a point."""

@@ -118,6 +118,8 @@ class _Sweep:
         jobs, stopped = [self._job(plan) for plan in left], {}
         workplace = self._workplace(left, checkpoint, stopped.__setitem__)
         adapters = {job.key: job.start for job in jobs}  # of a mere merge
+        keys = [plan.key for plan in left]
+        self.run.log("training", group=_name(left), adapters=keys, steps=left[0].steps)
         if left[0].steps:
             adapters = self.method.train(jobs, workplace, self.settings)
         for plan in left:

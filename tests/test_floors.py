@@ -13,7 +13,7 @@ FOLDERS = {"moalign": "moalign", "objectives": "moalign.objectives", "frontiers"
 
 # The one list of what stands where. A package's name stands for all of its modules.
 FLOORS = {
-    "ground": ["batches", "direction", "errors", "files", "preference"],
+    "ground": ["batches", "direction", "errors", "files", "history", "preference"],
     "first": ["frontiers", "losses", "objectives", "weighting"],
     "second": [
         "adapters",
@@ -49,6 +49,7 @@ FLOORS = {
         "exploration",
         "exporting",
         "fill",
+        "following",
         "gains",
         "grouping",
         "mapping",
@@ -63,6 +64,7 @@ FLOORS = {
         "rewards",
         "runs",
         "serving",
+        "standing",
         "summary",
         "sweep",
         "talking",
@@ -71,7 +73,7 @@ FLOORS = {
         "training",
         "tuning",
     ],
-    "roof": ["cli", "dashboards", "demo", "integrations", "report", "tables", "testing"],
+    "roof": ["cli", "dashboards", "demo", "exploring", "integrations", "report", "tables", "testing"],
 }
 HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name in names}
 # What a pure core does not touch: settings, files, logs, and (for the numpy floor) torch.

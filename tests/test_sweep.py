@@ -118,14 +118,17 @@ def test_a_record_says_how_its_adapter_came_to_be(finished: Run, base: Path) -> 
         assert record["preference"][record["primary"]] >= 0.5
 
 
-def test_metrics_are_lines_of_json_a_step_or_a_point_each(finished: Run) -> None:
+def test_metrics_are_lines_of_json_a_group_a_step_or_a_point_each(finished: Run) -> None:
     kinds = [line["kind"] for line in lines(finished)]
+    assert kinds.count("training") == 2  # groups, as they begin
     assert kinds.count("point") == 3
     assert kinds.count("step") == 2  # the last of each group; every tenth before it
     for line in lines(finished):
         if line["kind"] == "point":
             assert line["status"] in {"NEW", "REPLACES", "DOMINATED"}
             assert line["hypervolume"] >= 0
+        elif line["kind"] == "training":
+            assert (line["steps"], bool(line["adapters"])) == (STEPS, True)
         else:
             assert {"loss", "gradient_norm", "step", "group"} <= set(line)
 

@@ -3,7 +3,7 @@
 Each command imports what it needs when it runs, so that `moalign --help` is quick.
 """
 
-from moalign.cli.look import compare, indicators, report
+from moalign.cli.look import compare, explore, indicators, report
 from moalign.cli.shell import app, main
 from moalign.cli.speak import export, generate, merge, serve
 from moalign.cli.train import demo, fill, reward_model, sft, sweep
@@ -11,5 +11,6 @@ from moalign.cli.train import demo, fill, reward_model, sft, sweep
 __all__ = ["app", "main"]
 
 # In the order in which they are shown, and used.
-for command in (demo, sweep, fill, report, indicators, compare, generate, serve, merge, export, sft, reward_model):
+_LOOK, _SPEAK = (report, explore, indicators, compare), (generate, serve, merge, export)
+for command in (demo, sweep, fill, *_LOOK, *_SPEAK, sft, reward_model):
     app.command()(command)

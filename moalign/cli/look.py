@@ -33,6 +33,18 @@ def indicators(run: RunFolder, as_json: AsJson = False) -> None:
     show(summary, as_json, lambda: describe_run(summary, run, None))
 
 
+def explore(
+    run: RunFolder,
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="the port; 0 takes a free one")] = 8000,
+) -> None:
+    """Show a run in the browser, also while a sweep writes it; `serve` shows it with texts written live."""
+    from moalign.dashboards.explorer.app import explore_run
+    from moalign.runs import Run
+
+    explore_run(Run.open(run), host=host, port=port, say=lambda line: typer.echo(line, err=True))
+
+
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="the one run folder")],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="the other, with the same objectives and prompts")],

@@ -71,7 +71,8 @@ def serve(
     seconds: Annotated[float, typer.Option(min=1, help="the most that a request may take")] = 300.0,
     drain: Annotated[float, typer.Option(min=0, help="seconds for texts to end in, once told to stop")] = 30.0,
 ) -> None:
-    """Answer OpenAI's API, each request by the trade-off that it asks for, all in one batch."""
+    """Answer OpenAI's API, each request by the trade-off that it asks for, all in one batch; /explore is its page."""
+    from moalign.dashboards.explorer.app import mount_explorer
     from moalign.runs import Run
     from moalign.serving.limits import Limits
     from moalign.serving.server import serve_run
@@ -88,6 +89,7 @@ def serve(
         policy=policy,
         drain_seconds=drain,
         say=lambda line: typer.echo(line, err=True),
+        extend=mount_explorer,
     )
 
 

@@ -40,11 +40,13 @@ def serve_run(
     policy: str | None = None,
     drain_seconds: float = 30.0,
     say: Callable[[str], None] = print,
+    extend: Callable[[FastAPI, Service], None] | None = None,
 ) -> None:
     """Serve a run until SIGTERM or SIGINT: then new requests get 503, and those in flight `drain_seconds` to finish.
 
     A second signal ends them at once. `policy` is what weights mean in requests that name none. Port 0 takes any free
-    one. `say` is given the few lines for whoever started it; requests are logged to standard error.
+    one. `say` is given the few lines for whoever started it; requests are logged to standard error. `extend` may add to
+    the application, as `moalign.dashboards.explorer` adds its page.
 
     The port is taken before the model is loaded. Raises ConfigError if it cannot be had or the policy is not one for
     this run, RunError for a run without adapters, and what loading the base and the adapters raises.
@@ -60,7 +62,7 @@ def serve_run(
         say(f"{run.folder}: {models} adapters over {', '.join(run.objectives)}; policy {service.default_policy}")
         say(f"listening on {address(listening)}/v1, for example with model {example(service.planner.objectives)}")
         _log_to_stderr()
-        asyncio.run(_serve(service, listening, drain_seconds))
+        asyncio.run(_serve(service, listening, drain_seconds, extend))
 
 
 def load_service(run: Run, limits: Limits, policy: str | None = None, api_key: str | None = None) -> Service:
@@ -112,7 +114,12 @@ def address(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _serve(service: Service, listening: socket.socket, drain_seconds: float) -> None:
+async def _serve(
+    service: Service,
+    listening: socket.socket,
+    drain_seconds: float,
+    extend: Callable[[FastAPI, Service], None] | None = None,
+) -> None:
     """Run the application until it is told to end and has finished."""
     ending: set[asyncio.Task[None]] = set()
 
@@ -129,8 +136,11 @@ async def _serve(service: Service, listening: socket.socket, drain_seconds: floa
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(lambda: ending.add(loop.create_task(end()))))
         yield
 
+    app = create_app(service, lifespan)
+    if extend is not None:
+        extend(app, service)
     config = uvicorn.Config(
-        create_app(service, lifespan),
+        app,
         lifespan="on",
         log_config=None,
         access_log=False,  # it would write raw paths

@@ -9,7 +9,7 @@ from moalign.cli import app
 def test_the_version_and_the_help_are_quick_to_come() -> None:
     assert moalign("--version") == (0, f"{__version__}\n", "")
     names = [command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback]
-    assert len(names) == 12
+    assert len(names) == 13
     assert all(name in moalign("--help").out for name in names)
 
 

@@ -1,6 +1,8 @@
 """What a request must pass before a route sees it: the host, the key, and a body that does come."""
 
 import asyncio
+import base64
+import binascii
 import hmac
 import ipaddress
 from urllib.parse import urlsplit
@@ -10,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from moalign.serving.api.refusals import RefusedError
 
 OPEN = ("/health", "/ready")  # what a supervisor asks, who need not hold the key
+PAGES = "/explore"  # what people open in a browser
 
 
 class HostGuard:
@@ -45,23 +48,42 @@ def is_loopback(host: str) -> bool:
 class KeyGuard:
     """Asks every request but /health and /ready for the key, as OpenAI's clients send it: `Authorization: Bearer KEY`.
 
-    Keys are compared in constant time, so that an answer's delay says nothing about how much of one was right.
+    A browser is asked for it on the pages under /explore alone, and sends it on as the password of any user (HTTP
+    Basic), for what these pages ask of /v1 too. Keys are compared in constant time, so that an answer's delay says
+    nothing about how much of one was right.
     """
 
     def __init__(self, app: ASGIApp, key: str | None):
-        self.app, self._expected = app, None if key is None else f"Bearer {key}".encode()
+        self.app, self._expected = app, None if key is None else key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
         if scope["type"] == "http" and self._expected is not None and scope["path"] not in OPEN:
-            given = _header(scope, b"authorization") or b""
-            scheme, _, rest = given.partition(b" ")
-            if not hmac.compare_digest(scheme.title() + b" " + rest.strip(), self._expected):
+            given = _given_key(_header(scope, b"authorization") or b"")
+            if not hmac.compare_digest(given, self._expected):
                 message = "this server asks for its API key: Authorization: Bearer KEY"
-                headers = {"WWW-Authenticate": "Bearer"}
+                page = scope["path"] == PAGES or scope["path"].startswith(f"{PAGES}/")
+                headers = {
+                    "WWW-Authenticate": 'Basic realm="moalign: the password is the API key"' if page else "Bearer"
+                }
                 refused = RefusedError(401, message, code="invalid_api_key", headers=headers)
                 return await refused.response()(scope, receive, send)
         await self.app(scope, receive, send)
+
+
+def _given_key(header: bytes) -> bytes:
+    """The key of an Authorization header; empty, which is no key, if it holds none.
+
+    >>> _given_key(b"Bearer sk-1"), _given_key(b"Basic bWU6c2stMQ=="), _given_key(b"Basic ?")
+    (b'sk-1', b'sk-1', b'')
+    """
+    scheme, _, rest = header.partition(b" ")
+    if scheme.title() == b"Bearer":
+        return rest.strip()
+    try:
+        return base64.b64decode(rest.strip(), validate=True).partition(b":")[2] if scheme.title() == b"Basic" else b""
+    except binascii.Error:
+        return b""
 
 
 class BodyGuard:

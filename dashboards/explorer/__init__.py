@@ -1,0 +1,17 @@
+"""The explorer: one page over a run, on its own (`explore_run`) or inside its server (`mount_explorer`).
+
+app       the page as an application, and where it is mounted
+page      what stands where; parts.py has what the views share
+front     the front, where a click is a trade-off
+many      the same for more than three objectives: brushes and a matrix
+panel     the trade-off: sliders, the row, what is predicted
+tradeoff  what its controls do
+snippets  how to ask for it elsewhere
+reading   texts side by side, as they are written
+examples  weights from picks
+training  what the sweep did, and does
+comparing two runs
+exporting the page, the data
+
+Nothing of a user is kept in the server: what a page knows stands in its own stores, so that any number may be open.
+"""

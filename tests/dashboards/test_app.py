@@ -1,0 +1,272 @@
+"""The explorer in this process: what its callbacks answer, for runs that are as they should be and others."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from explored import Explored, many_run
+from made_runs import made_run, point
+
+from moalign.dashboards.explorer.front import clicked
+from moalign.dashboards.explorer.reading import Live, difference
+from moalign.dashboards.explorer.snippets import snippets
+from moalign.runs import Run
+
+FRONT, TEXTS = '{"name":"front","part":"data"}', "<script>alert(1)</script> [a link](javascript:alert(1)) <b>bold</b>"
+LIVE = {"live.data": {"origin": "http://127.0.0.1:8000", "chat": True, "on": False}}
+EVEN = {"warm": 0.5, "brief": 0.5}
+
+
+def planned(page: Explored, weights: dict[str, float], policy: str | None = None) -> dict[str, Any]:
+    values = {"weights.data": weights, "policy.value": policy, **LIVE}
+    return page.write("plan.data", values, "weights.data")
+
+
+def every(page: Explored) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each callback that listens to the state of the folder answers."""
+    weights = dict.fromkeys(page_weights(page), 1 / len(page_weights(page)))
+    for each in page.dependencies:
+        inputs = [f"{item['id']}.{item['property']}" for item in each["inputs"]]
+        if "state.data" in inputs and not each["clientside_function"]:
+            output = each["output"].strip(".").split("...")[0].split("@")[0]
+            yield output, page.write(output, {"weights.data": weights, "brushes.data": {}, **LIVE}, "state.data")
+
+
+def page_weights(page: Explored) -> list[str]:
+    found: list[str] = []
+
+    def look(part: Any) -> None:
+        if isinstance(part, dict):
+            if part.get("id") == "weights":
+                found.extend(part["data"])
+            for value in part.values():
+                look(value)
+        elif isinstance(part, list):
+            for item in part:
+                look(item)
+
+    look(json.loads(page.layout()))
+    return found
+
+
+def test_a_slider_takes_the_others_along_and_the_row_follows(tmp_path: Path) -> None:
+    """Weights (.75, .25) lie midway between the corner w and the middle m: half of each, and values midway."""
+    page = Explored(made_run(tmp_path / "run").folder)
+    moved = page.write("weights.data", {"weights.data": EVEN, "range-0.value": 0.75}, "range-0.value")
+    assert moved["weights"]["data"] == {"warm": 0.75, "brief": 0.25}
+    assert moved["range-1"]["value"] == 0.25
+    assert "range-0" not in moved
+    plan = planned(page, moved["weights"]["data"])
+    assert plan["plan"]["data"]["values"] == pytest.approx([0.875, 0.375])
+    assert "50 %" in json.dumps(plan["row"]["children"])
+    assert json.loads(plan["code-weights"]["children"]) == {"warm": 0.75, "brief": 0.25}
+
+
+def test_a_locked_weight_stays(tmp_path: Path) -> None:
+    page = Explored(many_run(tmp_path / "run", 5, 3).folder)
+    weights = {"objective0": 0.5, "objective1": 0.25, "objective2": 0.25}
+    asked = {"weights.data": weights, "range-0.value": 0.6, "lock-1.value": [1]}
+    after = page.write("weights.data", asked, "range-0.value")["weights"]["data"]
+    assert after == pytest.approx({"objective0": 0.6, "objective1": 0.25, "objective2": 0.15})
+
+
+def test_a_click_on_a_point_is_its_weights_and_is_forgotten(tmp_path: Path) -> None:
+    page = Explored(made_run(tmp_path / "run").folder)
+    graph = '{"name":"front","part":"graph"}'
+    answer = page.write("wanted.data", {f"{graph}.clickData": {"points": [{"customdata": "w"}]}}, f"{graph}.clickData")
+    assert answer["wanted"]["data"] == {"weights": {"warm": 1.0, "brief": 0.0}}
+    assert answer[graph]["clickData"] is None
+    assert clicked({"points": [{"customdata": ["a", 1]}]}) == ""
+
+
+def test_the_front_is_drawn_with_a_ring_for_the_current_trade_off(tmp_path: Path) -> None:
+    page = Explored(made_run(tmp_path / "run").folder)
+    drawn = page.write(f"{FRONT}.data", {}, "state.data")[FRONT]["data"]
+    assert drawn["data"][-1]["meta"] == {"axes": [0, 1]}
+    assert drawn["data"][-1]["x"] == [None]
+    assert {"w", "m", "b"} <= {key for trace in drawn["data"] for key in trace.get("customdata", [])}
+
+
+def test_a_point_that_lands_is_seen_without_loading_the_page_again(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    page = Explored(run.folder)
+    before = page.write("state.data", {"state.data": "other"}, "beat.n_intervals")["state"]["data"]
+    assert "state" not in page.write("state.data", {"state.data": before}, "beat.n_intervals")
+    run.add_point(point("new", (0.2, 0.8), (0.5, 0.9)))
+    assert page.write("state.data", {"state.data": before}, "beat.n_intervals")["state"]["data"] != before
+    options = page.write("goto.options", {}, "state.data")["goto"]["options"]
+    assert "new" in [option["value"] for option in options]
+
+
+def test_a_run_deleted_while_open_says_so_and_nothing_else_breaks(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    page = Explored(run.folder)
+    shutil.rmtree(run.folder)
+    answer = page.write("state.data", {"state.data": "x"}, "beat.n_intervals")
+    assert "is gone: it was deleted or moved" in answer["gone"]["children"]
+    assert not answer["gone"]["hidden"]
+    assert "is gone" in planned(page, EVEN)["side"]["problem"]["children"]
+    assert "is gone" in page.layout()
+    assert page.client.get("/explore/points.csv").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ({}, "No adapter has been measured yet"),
+        ({"only": ((0.5, 0.5), (0.5, 0.5))}, "Only one adapter"),
+        ({"a": ((1.0, 0.0), (0.5, 0.5)), "b": ((0.0, 1.0), (0.5, 0.5))}, "exactly the same values"),
+        ({"a": ((1.0, 0.0), (0.5, 0.1)), "b": ((0.0, 1.0), (0.5, 0.9))}, ""),  # one flat objective
+    ],
+)
+def test_poor_runs_are_shown_with_a_sentence(tmp_path: Path, points: dict[str, Any], told: str) -> None:
+    page = Explored(made_run(tmp_path / "run", points=points).folder)
+    answers = dict(every(page))
+    assert all(not answer["side"] for answer in answers.values())
+    assert told in json.dumps(answers["front-note.children"])
+
+
+def test_a_point_that_is_nan_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    record = point("bad", (0.5, 0.5), (0.1, 0.1)).as_dict()
+    record["values"]["warm"] = None
+    (run.folder / "points" / "bad.json").write_text(json.dumps(record))
+    page = Explored(run.folder)
+    assert "bad is left out" in json.dumps(page.write("goto.options", {}, "state.data")["front-note"])
+    assert "has value nan" in planned(page, EVEN)["side"]["problem"]["children"]
+
+
+@pytest.mark.parametrize("m", [2, 3, 5])
+def test_long_names_and_folders_called_by_a_tag_are_text(tmp_path: Path, m: int) -> None:
+    run = many_run(tmp_path / "<b>run", 6, m, ["x" * 200, "y" * 200, "c", "d", "e"][:m])
+    many_run(tmp_path / "<i>other", 6, m, list(run.objectives))
+    page = Explored(run.folder)
+    assert all(not answer["side"] for _, answer in every(page))
+    assert '"children": "<b>run"' in page.layout()
+    answer = page.write("verdict.children", {"against.value": "<i>other"}, "against.value")
+    assert "<i>" not in json.dumps(answer['{"name":"versus","part":"data"}'])  # Plotly would read it
+    assert "Markdown" not in page.layout()
+
+
+def test_a_name_that_no_config_allows_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """Edited into the settings of a run by hand while the page is open."""
+    run = made_run(tmp_path / "run")
+    page = Explored(run.folder)
+    path = run.folder / "config.yaml"
+    path.write_text(path.read_text().replace("warm:", "<b>:"))
+    assert "objective '<b>' needs another name" in page.layout()
+    assert "objective '<b>' needs another name" in planned(page, EVEN)["side"]["problem"]["children"]
+
+
+def with_texts(folder: Path) -> Run:
+    run = made_run(folder)
+    for key, warm in (("w", 0.9), ("m", 0.5), ("b", 0.1)):
+        scores = {"warm": warm, "brief": 1 - warm}
+        row = {"prompt": TEXTS, "response": f"{TEXTS} {key}", "scores": scores}
+        run.write_samples(key, [row, {**row, "prompt": "Another?", "response": f"other {key}"}])
+    return run
+
+
+def test_texts_of_models_are_the_children_of_plain_elements(tmp_path: Path) -> None:
+    """React puts a string into the page as text; only Markdown and raw HTML would read it."""
+    page = Explored(with_texts(tmp_path / "run").folder, Live(True, 64))
+    picked = page.write("picks.data", {}, "pick-reset.n_clicks")
+    assert picked["pick-prompt"]["children"] in (TEXTS, "Another?")
+    assert isinstance(picked["pick-text-a"]["children"], str)
+    assert "Markdown" not in page.layout()
+    assert "innerHTML" not in page.layout()
+    script = page.client.get("/explore/assets/explorer.js").text
+    assert "innerHTML" not in script
+    assert "insertAdjacentHTML" not in script
+    assert "document.write" not in script
+
+
+def test_picks_move_the_weights_toward_who_picks(tmp_path: Path) -> None:
+    page = Explored(with_texts(tmp_path / "run").folder)
+    state = page.write("picks.data", {}, "pick-reset.n_clicks")
+    for _ in range(4):
+        scores = [json.loads(state[f"pick-text-{side}"]["data-scores"]) for side in "ab"]
+        better = "a" if scores[0]["warm"] > scores[1]["warm"] else "b"
+        state = page.write("picks.data", {"picks.data": state["picks"]["data"]}, f"pick-{better}.n_clicks")
+    assert state["judged"]["data"]["warm"] > 0.7
+    assert not state["pick-use"]["disabled"]
+    used = page.write("wanted.data", {"judged.data": state["judged"]["data"]}, "pick-use.n_clicks")
+    assert used["wanted"]["data"]["weights"] == state["judged"]["data"]
+
+
+def test_two_pages_know_nothing_of_each_other(tmp_path: Path) -> None:
+    """What a page remembers is sent with its question; the server keeps none of it."""
+    page = Explored(with_texts(tmp_path / "run").folder)
+    start = page.write("picks.data", {}, "pick-reset.n_clicks")["picks"]["data"]
+    one = page.write("picks.data", {"picks.data": start}, "pick-a.n_clicks")["picks"]["data"]
+    other = page.write("picks.data", {"picks.data": start}, "pick-b.n_clicks")["picks"]["data"]
+    assert one["rows"][0] == pytest.approx([-value for value in other["rows"][0]])
+    assert len(one["rows"]) == len(other["rows"]) == 1
+
+
+def test_picks_that_no_page_sends_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    page = Explored(with_texts(tmp_path / "run").folder)
+    start = page.write("picks.data", {}, "pick-reset.n_clicks")["picks"]["data"]
+    for rows in ([["x", 1]], [[1.0]], [[1.0, 0.0]] * 500, "no"):
+        answer = page.write("picks.data", {"picks.data": {**start, "rows": rows}}, "pick-skip.n_clicks")
+        assert "problem" in answer["side"]
+
+
+def test_at_least_so_much_becomes_weights_or_what_is_missing(tmp_path: Path) -> None:
+    page = Explored(made_run(tmp_path / "run").folder)
+    found = page.write("found.children", {"least-0.value": 0.7}, "find.n_clicks")
+    assert "can be had" in found["found"]["children"]
+    assert found["wanted"]["data"]["weights"]["warm"] >= 0.4
+    missed = page.write("found.children", {"least-0.value": 5.0}, "find.n_clicks")
+    assert "No mixture reaches" in missed["found"]["children"]
+    assert "Give a number" in page.write("found.children", {}, "find.n_clicks")["found"]["children"]
+
+
+def test_runs_beside_it_are_compared_and_no_other_folder_is_opened(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    made_run(tmp_path / "other")
+    page = Explored(run.folder)
+    answer = page.write("verdict.children", {"against.value": "other"}, "against.value")
+    assert not answer["versus-place"]["hidden"]
+    for name in ("../other", "/etc", str(tmp_path / "other"), "none"):
+        refused = page.write("verdict.children", {"against.value": name}, "against.value")
+        assert "no run of that name" in refused["side"]["problem"]["children"]
+
+
+def test_scores_of_written_texts_are_told_apart_by_sign_and_word(tmp_path: Path) -> None:
+    """In a run over words, brief is minus the count: two words less four is +2 for A."""
+    run = many_run(tmp_path / "run", 4, 2, ["brief", "short"])
+    page = Explored(run.folder, Live(True, 64))
+    said = {"kind": "two", "prompt": "Hi", "texts": ["one two", "one two three four"], "heads": ["A", "B"]}
+    shown = json.dumps(page.write("scores.children", {"said.data": said}, "said.data")["scores"], ensure_ascii=False)
+    assert "▼ 2.00 less in B" in shown
+    assert difference(0.0, 2) == "= the same"
+    many = page.write("scores.children", {"said.data": {**said, "texts": ["x"] * 6}}, "said.data")
+    assert "too much to score" in many["side"]["problem"]["children"]
+
+
+def test_requests_for_elsewhere_are_quoted() -> None:
+    """An objective's name may hold what a shell or Python would read."""
+    found = snippets({"it's $HOME": 1.0}, "interpolate", "http://h:1", chat=True)
+    assert json.loads(found["weights"]) == {"it's $HOME": 1.0}
+    compile(found["python"], "snippet", "exec")
+    import shlex
+
+    assert json.loads(shlex.split(found["curl"])[3])["weights"] == {"it's $HOME": 1.0}
+
+
+def test_the_data_and_the_page_can_be_taken_away(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    before = sorted(path.name for path in run.folder.iterdir())
+    page = Explored(run.folder)
+    table = page.client.get("/explore/points.csv")
+    assert table.text.count("\r\n") == 5
+    assert "attachment" in table.headers["content-disposition"]
+    report = page.client.get("/explore/report.html")
+    assert report.status_code == 200
+    assert "Plotly" in report.text
+    assert "<script src" not in report.text
+    assert sorted(path.name for path in run.folder.iterdir()) == before
