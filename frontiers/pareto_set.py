@@ -17,6 +17,9 @@ from moalign.frontiers.hypervolume import hypervolume, hypervolume_contributions
 from moalign.frontiers.simplex import blend
 from moalign.preference import Preference
 
+_SHOWN = 40  # rows in a notebook
+_QUICK = 5  # objectives up to which the exact volume of a large front takes no time that a reader would notice
+
 
 @dataclass(frozen=True)
 class ParetoPoint:
@@ -217,6 +220,30 @@ class ParetoSet:
         shares = blend(self._asked(self._some(self.points, preference)), wanted)
         return [(self.points[i], float(shares[i])) for i in np.flatnonzero(shares)]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line about the front, and a table of the points, the middle left out of a long one.
+
+        Weights asked, then values with their standard errors, in the objectives' units; names are text, never HTML.
+        """
+        import pandas as pd  # slow to load, and needed by nobody else here
+
+        on_front = self.on_front
+        count = len(self)
+        said = f"{count} {'point' if count == 1 else 'points'}, {int(on_front.sum())} on the front"
+        if count and len(self.objectives) <= _QUICK:
+            said += f"; hypervolume {self.hypervolume():.4g}"
+        rows = [
+            [
+                *(f"{weight:.2f}" for weight in point.preference.vector(self.objectives)),
+                *(_measured(point, name) for name in self.objectives),
+                "yes" if best else "",
+            ]
+            for point, best in zip(self.points, on_front, strict=True)
+        ]
+        head = [*(f"weight of {name}" for name in self.objectives), *self.objectives, "on the front"]
+        frame = pd.DataFrame(rows, [point.adapter for point in self.points], head)
+        return f"<p>{said}</p>{frame.to_html(max_rows=_SHOWN, show_dimensions=False)}"
+
     def __len__(self) -> int:
         return len(self.points)
 
@@ -250,6 +277,11 @@ class ParetoSet:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _measured(point: ParetoPoint, name: str) -> str:
+    error = point.standard_errors.get(name, math.nan)
+    return f"{point.values[name]:.4g}" + (f" ± {error:.2g}" if math.isfinite(error) else "")
 
 
 def _number(value: float | None) -> float:

@@ -1,5 +1,6 @@
 import json
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -251,3 +252,34 @@ def test_the_truncated_set_is_a_part_of_the_front():
     assert (kept.objectives, kept.reference_point.tolist()) == (points.objectives, [-1.0, -1.0])
     assert len(points) == 5
     assert len(empty().crowded(3)) == 0
+
+
+def test_a_notebook_shows_a_table_with_its_errors():
+    points = sweep()
+    page = points._repr_html_()
+    assert page.startswith(f"<p>4 points, 3 on the front; hypervolume {points.hypervolume():.4g}</p><table")
+    head, *body = ElementTree.fromstring(page.partition("</p>")[2]).iter("tr")
+    assert [cell.text for cell in head] == [None, "weight of helpful", "weight of brief", *NAMES, "on the front"]
+    rows = [[cell.text for cell in row] for row in body]
+    assert [(row[0], row[-1]) for row in rows] == [("a", "yes"), ("b", "yes"), ("c", None), ("d", "yes")]
+    for row, one in zip(rows, points, strict=True):
+        wanted = [*one.preference.vector(NAMES), one.values["helpful"], one.values["brief"]]
+        assert [float(cell) for cell in row[1:-1]] == pytest.approx(wanted, abs=0.005)
+    known = ParetoPoint(
+        "a", "modpo", Preference.of({"helpful": 1.0}), {"helpful": 0.51234, "brief": 1.0}, {"helpful": 0.0312}, {}
+    )
+    assert "<td>0.5123 ± 0.031</td>" in ParetoSet(NAMES, np.zeros(2), [known])._repr_html_()
+
+
+def test_a_notebook_shows_names_as_text_and_no_more_than_a_screen():
+    bad = ParetoSet(("<script>alert(1)</script>", "on the front"), np.zeros(2))
+    bad.add(
+        ParetoPoint("<b>", "modpo", Preference.of({"on the front": 1.0}), dict.fromkeys(bad.objectives, 1.0), {}, {})
+    )
+    page = bad._repr_html_()
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+    many = ParetoSet(NAMES, np.zeros(2), [point(f"p{i}", i, -i) for i in range(2000)])
+    assert many._repr_html_().count("<tr") < 60
+    assert "0 points, 0 on the front" in empty()._repr_html_()
