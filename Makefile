@@ -4,16 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check dev bench clean
+.PHONY: help demo test browser check dev bench clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## train a whole front on this machine, and look at it
 	$(BIN)/moalign demo
 
-test: $(VENV)/.test ## the whole suite
+test: $(VENV)/.test browser ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --jaxtyping-packages=moalign,beartype.beartype \
 		tests moalign objectives frontiers dashboards
+
+# The explorer's tests look at it through a Chromium: that of the machine, else Playwright's, else they are skipped.
+browser: $(VENV)/.test
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	limit=$$(command -v timeout > /dev/null && echo timeout -k 5 300); \
+	$$limit $(BIN)/playwright install chromium > /dev/null 2>&1 \
+		|| echo 'no Chromium could be had: the tests that look at pages are skipped'
 
 check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .

@@ -11,9 +11,19 @@ indicators   what each indicator is worth, and means
 points       every point in a table
 gains        what adapters have gained over the base
 texts        what the adapters say, two of them side by side
+brush        more than three objectives: parallel coordinates that brush, and a matrix of pairs
+simplex      the weights as a triangle, a line or bars; shading.py is what the map predicts all over the triangle
+tradeoff     the current trade-off: its row, what it is predicted to attain, and where that lies
+sliders      weights that stay on the simplex while one of them moves
+wishes       from wanted values to weights
+history      training: growth.py, and what each adapter went through
+progress     where each adapter of a sweep stands
+versus       two runs in one plane
+spreadsheet  the points as comma-separated values
+explorer     the page that wires these, for a browser: at /explore of a server, or `moalign explore`
 theme        colours, marks and type, light and dark
 records      what a report is told beside the Pareto set: Band, Blend, Gain, Sample
-marks, wording, grid   what the panels share
+marks, bars, charts, thinning, wording, grid   what the panels share
 
 In a notebook, `front_figure(pareto_set)` is a plain Plotly figure.
 """

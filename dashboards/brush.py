@@ -1,6 +1,6 @@
 """More than three objectives at once: parallel coordinates that brush, and a matrix of all pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -25,6 +25,7 @@ from moalign.frontiers.indicators import kendall_tau
 
 Range = tuple[float, float]
 
+_NUMBERS = {"tickformat": ".2~g"}
 _SAMPLE = 300  # points by which conflict is judged: it takes all pairs of them
 
 
@@ -102,11 +103,13 @@ def brushed(info: BrushInfo, ranges: Mapping[int, Sequence[Range]]) -> tuple[str
     )
 
 
-def parcoords_figure(info: BrushInfo, columns: Sequence[int] | None = None) -> go.Figure:
+def parcoords_figure(
+    info: BrushInfo, columns: Sequence[int] | None = None, ranges: Mapping[int, Sequence[Range]] | None = None
+) -> go.Figure:
     """Parallel coordinates: drag along an axis to keep what lies there, drag its title to move it.
 
     Each objective in its own units, then what was asked for most, as the colours are, and whether a point is on the
-    front where some are not: the axes are `axes(info, columns)`.
+    front where some are not: the axes are `axes(info, columns)`. `ranges` are brushes that it begins with.
     """
     if info.note:
         return blank_figure(wrapped(info.note))
@@ -114,9 +117,11 @@ def parcoords_figure(info: BrushInfo, columns: Sequence[int] | None = None) -> g
     font = {"family": FONT, "size": 12, "color": INK}
     figure = go.Figure(layout={"template": TEMPLATE, "height": 420, "margin": {"l": 48, "r": 64, "t": 64, "b": 24}})
     return figure.add_parcoords(
-        dimensions=[_dimension(info, axis) for axis in axes(info, columns)],
+        dimensions=[
+            _brushed_axis(_dimension(info, axis), (ranges or {}).get(axis, ())) for axis in axes(info, columns)
+        ],
         line={
-            "color": list(info.favours),
+            "color": np.array(info.favours),
             "colorscale": _scale(count),
             "cmin": -1.5,
             "cmax": count - 0.5,
@@ -127,83 +132,98 @@ def parcoords_figure(info: BrushInfo, columns: Sequence[int] | None = None) -> g
         tickfont=font,
         rangefont={**font, "size": 10},
         labelangle=-20,
-        customdata=info.adapters,
+        customdata=np.array(info.adapters, dtype=object),
     )
 
 
-def matrix_figure(info: BrushInfo, columns: Sequence[int] | None = None) -> go.Figure:
+def matrix_figure(
+    info: BrushInfo, columns: Sequence[int] | None = None, inside: Collection[str] | None = None
+) -> go.Figure:
     """Each objective against each other: what is picked in one panel is picked in all.
 
     Colour and symbol say what was asked for most; what is dominated is small and faint. `columns` are those to show,
-    all if None: a phone has room for the first four of `conflict`. `customdata` are adapters.
+    all if None: a phone has room for the first four of `conflict`. Those that are not `inside`, where it is given, are
+    all but gone. `customdata` are adapters.
     """
     if info.note:
         return blank_figure(wrapped(info.note))
     shown = list(range(len(info.objectives))) if columns is None else list(columns)
     layout = {"height": 130 + 96 * (len(shown) - 1), "dragmode": "select", "legend": {"itemsizing": "constant"}}
-    figure = go.Figure(layout={"template": TEMPLATE, **layout})
-    values = np.array(info.values)
-    kinds = np.array(info.favours)
-    on_front = np.array(info.on_front)
+    values, kinds, on_front = np.array(info.values), np.array(info.favours), np.array(info.on_front)
+    traces = []
     for favours in sorted(set(info.favours), key=lambda column: column % len(info.objectives)):
         for bright in (False, True):
             rows = np.flatnonzero((kinds == favours) & (on_front == bright))
             if len(rows):
-                figure.add_trace(_panels(info, values, rows.tolist(), shown, favours, bright))
-    for i in range(1, len(shown) + 1):
-        style = {"nticks": 3, "title": {"font": {"size": 11}}, "tickfont": {"size": 10}}
-        figure.update_layout({f"xaxis{i}": style, f"yaxis{i}": style})
-    return figure
+                picked = {} if inside is None else {"selectedpoints": _places(info, rows.tolist(), inside)}
+                traces.append({**_panels(info, values, rows.tolist(), shown, favours, bright), **picked})
+    style = {"nticks": 3, "title": {"font": {"size": 11}}, "tickfont": {"size": 10}}
+    sides = {f"{axis}{i}": style for i in range(1, len(shown) + 1) for axis in ("xaxis", "yaxis")}
+    return go.Figure(traces, {"template": TEMPLATE, **layout, **sides})
+
+
+def _places(info: BrushInfo, rows: Sequence[int], inside: Collection[str]) -> list[int]:
+    return [place for place, row in enumerate(rows) if info.adapters[row] in inside]
 
 
 def _panels(
     info: BrushInfo, values: np.ndarray, rows: list[int], shown: list[int], favours: int, bright: bool
-) -> go.Splom:
+) -> dict[str, Any]:
+    """A trace as a dict: Plotly checks, and copies, what is added to a figure piece by piece several times."""
     large = 6 if len(values) <= 200 else 4
-    return go.Splom(
-        dimensions=[
-            {"label": plotly_text(short(info.objectives[column], 12)), "values": values[rows, column].tolist()}
+    return {
+        "type": "splom",
+        "dimensions": [
+            {"label": plotly_text(short(info.objectives[column], 12)), "values": values[rows, column]}
             for column in shown
         ],
-        marker={
+        "marker": {
             "color": NEUTRAL if favours < 0 else objective_colour(favours),
             "symbol": "circle-open" if favours < 0 else objective_symbol(favours),
             "size": large if bright else large - 2,
             "opacity": 0.85 if bright else 0.3,
             "line": {"width": 0},
         },
-        unselected={"marker": {"opacity": 0.05}},
-        diagonal={"visible": False},
-        showupperhalf=False,
-        hovertext=[plotly_text(info.asked[row]) for row in rows],
-        hovertemplate="%{hovertext}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
-        customdata=[info.adapters[row] for row in rows],
-        name="no favourite" if favours < 0 else f"mostly {plotly_text(short(info.objectives[favours], 16))}",
-        legendgroup=str(favours),
-        showlegend=bright,
-    )
+        "unselected": {"marker": {"opacity": 0.05}},
+        "diagonal": {"visible": False},
+        "showupperhalf": False,
+        "hovertext": np.array([plotly_text(info.asked[row]) for row in rows], dtype=object),
+        "hovertemplate": "%{hovertext}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
+        "customdata": np.array([info.adapters[row] for row in rows], dtype=object),
+        "name": "no favourite" if favours < 0 else f"mostly {plotly_text(short(info.objectives[favours], 16))}",
+        "legendgroup": str(favours),
+        "showlegend": bright,
+    }
 
 
 def _dimension(info: BrushInfo, axis: int) -> dict[str, Any]:
     count = len(info.objectives)
     if axis < count:
-        values = [row[axis] for row in info.values]
-        low, high = min(values), max(values)
+        values = np.array([row[axis] for row in info.values])
+        low, high = float(values.min()), float(values.max())
         room = 0.0 if high > low else 1.0  # an axis of no length cannot be drawn
         label = plotly_text(short(info.objectives[axis], 14))
-        return {"label": label, "values": values, "range": [low - room, high + room], "tickformat": ".3~g"}
+        ticks = np.linspace(low, high, 5).tolist() if high > low else [low]  # more numbers would hide the lines
+        return {"label": label, "values": values, "range": [low - room, high + room], "tickvals": ticks, **_NUMBERS}
     if axis > count:
         ticks = {"tickvals": [0, 1], "ticktext": ["no", "yes"], "range": [-0.2, 1.2]}
-        return {"label": "on the front", "values": [float(flag) for flag in info.on_front], **ticks}
+        return {"label": "on the front", "values": np.array(info.on_front, dtype=float), **ticks}
     there = sorted(set(info.favours))
     return {
         "label": "asked most for",
-        "values": [float(column) for column in info.favours],
+        "values": np.array(info.favours, dtype=float),
         "tickvals": there,
         # Plotly shows the texts of ticks as they are, and reads HTML in labels alone.
         "ticktext": ["no one" if column < 0 else short(info.objectives[column], 12) for column in there],
         "range": [-1.2, count - 0.8],
     }
+
+
+def _brushed_axis(axis: dict[str, Any], ranges: Sequence[Range]) -> dict[str, Any]:
+    """An axis with brushes on it, as far as they lie on it: one whole range, or several."""
+    bottom, top = axis["range"]
+    found = [[min(max(end, bottom), top) for end in ends] for ends in ranges]
+    return {**axis, "constraintrange": found[0] if len(found) == 1 else found} if found else axis
 
 
 def _scale(count: int) -> list[tuple[float, str]]:

@@ -56,16 +56,20 @@ def chart_figure(chart: Chart) -> go.Figure:
     if not chart.lines:
         left = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top", "align": "left", "font": {"color": INK}}
         return blank_figure(heading).update_layout(height=130).update_annotations(left)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 300})
-    figure.update_layout(margin={"t": 16 + 17 * (heading.count("<br>") + 1)}, showlegend=len(chart.lines) > 1)
     at = {"x": 0, "y": 1, "xref": "x domain", "yref": "y domain", "xanchor": "left", "yanchor": "bottom"}
-    figure.add_annotation(at, text=heading, align="left", yshift=8, showarrow=False, font={"color": INK})
-    drawn = (trace for line in chart.lines for trace in _drawn(line, chart.current))
-    figure.add_traces([*_faint(chart.faint), *drawn])
+    top = {"text": heading, "align": "left", "yshift": 8, "showarrow": False, "font": {"color": INK}}
     last = max(x for line in (*chart.lines, *chart.faint) for x in line.x)
-    figure.update_xaxes(title_text=plotly_text(chart.across), range=[0, 1.04 * last])
-    figure.update_yaxes(title_text=plotly_text(chart.up), range=[low, high], exponentformat="e")
-    return figure
+    layout = {
+        "template": TEMPLATE,
+        "height": 300,
+        "margin": {"t": 16 + 17 * (heading.count("<br>") + 1)},
+        "showlegend": len(chart.lines) > 1,
+        "annotations": [at | top],
+        "xaxis": {"title": {"text": plotly_text(chart.across)}, "range": [0, 1.04 * last]},
+        "yaxis": {"title": {"text": plotly_text(chart.up)}, "range": [low, high], "exponentformat": "e"},
+    }
+    drawn = (trace for line in chart.lines for trace in _drawn(line, chart.current))
+    return go.Figure([*_faint(chart.faint), *drawn], layout)
 
 
 def _reach(chart: Chart) -> tuple[float, float, bool]:
@@ -91,7 +95,7 @@ def wrapped(sentence: str) -> str:
     >>> wrapped("<b>")
     '&lt;b&gt;'
     """
-    return "<br>".join(plotly_text(line) for line in textwrap.wrap(sentence, 52))
+    return "<br>".join(plotly_text(line) for line in textwrap.wrap(sentence, 46))
 
 
 def _heading(title: str, below: str) -> str:

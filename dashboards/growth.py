@@ -8,7 +8,7 @@ from jaxtyping import Float
 from moalign.dashboards.charts import Chart, Line
 from moalign.dashboards.wording import number
 from moalign.frontiers.hypervolume import hypervolume
-from moalign.history import History, Landing, Trace
+from moalign.history import Course, History, Landing
 
 _VOLUMES = 40  # along the steps of training, each of which has to be computed
 _WINDOW = 10  # steps over which noisy rewards are averaged
@@ -69,25 +69,24 @@ def _line(known: list[tuple[float, Landing, str]]) -> Line:
 def _training_volumes(history: History) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Steps, and the volume of what all adapters' batches were rewarded with by then."""
     # A round of DPA asks for all directions at once: the mean of its rewards is no point of the front.
-    stepwise = [trace for trace in history.traces if trace.unit == "step"]
-    of_rewards = [trace for trace in stepwise if any(moment.rewards for moment in trace.moments)]
+    courses = [trace.course for trace in history.traces if trace.unit == "step" and "rewards" in trace.course.numbers]
     reference = np.array(history.reference_point, dtype=float)
-    if not of_rewards or len(history.objectives) > _EXACT or not len(reference):
+    if not courses or len(history.objectives) > _EXACT or not len(reference):
         return (), ()
-    last = max(trace.moments[-1].step for trace in of_rewards)
+    last = max(int(course.step[-1]) for course in courses)
     steps = np.unique(np.linspace(1, last, min(last, _VOLUMES)).round())
-    means = np.stack([_running_means(trace, steps) for trace in of_rewards])
+    means = np.stack([_running_means(course, steps) for course in courses])
     volumes = [hypervolume(values, reference) for values in means.transpose(1, 0, 2)]
     return tuple(steps.tolist()), tuple(volumes)
 
 
-def _running_means(trace: Trace, at: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s m"]:
+def _running_means(course: Course, at: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s m"]:
     """The mean of the last rewards at each of these steps; NaN before the first."""
-    rows = [(moment.step, moment.rewards) for moment in trace.moments if moment.rewards and None not in moment.rewards]
-    size = len(trace.moments[-1].rewards) if not rows else len(rows[0][1])
-    values = np.array([row for _, row in rows], dtype=float).reshape(-1, size)
-    sums = np.vstack([np.zeros((1, size)), values.cumsum(axis=0)])
-    ends = np.searchsorted([step for step, _ in rows], at, side="right")
+    rewards = course.numbers["rewards"]
+    known = ~np.isnan(rewards).any(axis=1)
+    values = rewards[known]
+    sums = np.vstack([np.zeros((1, rewards.shape[1])), values.cumsum(axis=0)])
+    ends = np.searchsorted(course.step[known], at, side="right")
     starts = np.maximum(ends - _WINDOW, 0)
     counts = np.where(ends > starts, ends - starts, 1)[:, None]
     return np.where((ends > starts)[:, None], (sums[ends] - sums[starts]) / counts, np.nan)

@@ -1,28 +1,33 @@
 """Training: how the front grew, and what each adapter went through until it landed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean
 
 import numpy as np
 import plotly.graph_objects as go
 
 from moalign.dashboards.charts import Chart, Line, chart_figure
 from moalign.dashboards.growth import volume_over_adapters, volume_over_steps
-from moalign.dashboards.marks import Values
+from moalign.dashboards.thinning import averaged, cosine_of, number_of, sampled, thinned
 from moalign.dashboards.wording import preference_text, short
-from moalign.history import History, Landing, Moment, Trace
+from moalign.history import Course, History, Landing, Trace
 
-_PLACES = 240  # of a line: longer ones are averaged down to so many
 _FAINT = 100  # lines behind the one that is looked at
-_ALL_FAINT = 6000  # places of them all
 _PAIRS = 6  # of objectives whose conflict is drawn
 _FEW = 3  # of them, for which that of the others is drawn as well
 _WINDOW = 10  # steps over which cosines are averaged: from batch to batch they jump
 _ROUNDING = 1e-6
 
-Pick = Callable[[Moment], float | None]
+TITLES = (
+    "Hypervolume over steps",
+    "Hypervolume over adapters",
+    "Weights",
+    "Divergence from the base",
+    "Length of a response",
+    "Gradient conflict",
+    "Loss",
+)
 
 
 @dataclass(frozen=True)
@@ -33,27 +38,48 @@ class HistoryInfo:
     charts: tuple[Chart, ...]
 
 
-def history_info(history: History, current: str = "") -> HistoryInfo:
+@dataclass(frozen=True)
+class _Look:
+    """What is looked at: the history, the key of an adapter or nothing, and what adapters are asked for."""
+
+    history: History
+    current: str
+    asked: Mapping[str, str]
+
+    def label(self, trace: Trace) -> str:
+        if trace.unit == "round":
+            return "the rounds"
+        if len(trace.adapters) == 1:
+            return self.asked.get(trace.adapters[0]) or short(trace.adapters[0])
+        count = len(trace.adapters)
+        return f"{count} adapters side by side" if count else "a group of adapters"
+
+
+def history_info(history: History, current: str = "", asked: Mapping[str, str] | None = None) -> HistoryInfo:
     """Everything that was logged, as charts; the lines of adapter `current` stand out, else those logged last.
 
     Where a chart has nothing of `current`, the last adapter that has something stands in for it, and the chart says so.
-    Of more than a hundred others a hundred are drawn, evenly taken. A chart of which nothing was logged has a note.
+    `asked` says by the keys of adapters what they are asked for, also where no point of theirs has landed yet.
+
+    Of more than a hundred others a hundred are drawn, evenly taken; long lines are thinned; both is said in the chart.
+    A chart of which nothing was logged has a note.
     """
-    own = [trace for trace in history.traces if trace.moments]
-    label = _label(history, history.trace_of(current) or own[-1]) if own else ""
-    asked = [preference_text(landing.preference, history.objectives) for landing in history.landings]
+    landed = [preference_text(landing.preference, history.objectives) for landing in history.landings]
+    keys = (landing.adapter for landing in history.landings)
+    look = _Look(history, current, {**dict(zip(keys, landed, strict=True)), **(asked or {})})
+    own = [trace for trace in history.traces if len(trace.course)]
     charts = (
-        volume_over_steps(history, asked, current),
-        volume_over_adapters(history, asked, current),
-        _weights(history, current),
-        _course(history, current, "Divergence from the base", "KL, nats", lambda moment: moment.kl)
-        or _landed(history, asked, current, "Divergence from the base", "KL, nats", lambda landing: landing.kl),
-        _course(history, current, "Length of a response", "tokens", lambda moment: moment.length)
-        or _landed(history, asked, current, "Length of a response", "tokens", lambda landing: landing.length),
-        _conflict(history, current),
-        _loss(history, current),
+        volume_over_steps(history, landed, current),
+        volume_over_adapters(history, landed, current),
+        _weights(look),
+        _course(look, TITLES[3], "kl", "KL, nats")
+        or _landed(look, landed, TITLES[3], "KL, nats", lambda landing: landing.kl),
+        _course(look, TITLES[4], "length", "tokens")
+        or _landed(look, landed, TITLES[4], "tokens", lambda landing: landing.length),
+        _conflict(look),
+        _loss(look),
     )
-    return HistoryInfo(label, charts)
+    return HistoryInfo(look.label(history.trace_of(current) or own[-1]) if own else "", charts)
 
 
 def history_figures(info: HistoryInfo) -> tuple[go.Figure, ...]:
@@ -61,24 +87,23 @@ def history_figures(info: HistoryInfo) -> tuple[go.Figure, ...]:
     return tuple(chart_figure(chart) for chart in info.charts)
 
 
-def _course(history: History, current: str, title: str, up: str, pick: Pick) -> Chart | None:
+def _course(look: _Look, title: str, name: str, up: str) -> Chart | None:
     """One number of each step; None where nobody has it."""
-    found = _with(history, pick)
+    found = _with(look.history, name)
     if not found:
         return None
-    main, others = _parted(found, current, pick)
-    line = Line(_label(history, main), *_points(main, pick))
-    faint = tuple(Line("", *_points(trace, pick, _faint_places(others))) for trace in others)
-    return Chart(title, main.unit, up, (line,), faint, remark=_who(history, main, current))
+    main, others, remark = _parted(look, found)
+    line, size = averaged(main.course, number_of(name))
+    faint, stride = sampled(others, [number_of(name)])
+    lines = (Line(look.label(main), *line),)
+    return Chart(title, main.unit, up, lines, faint[0], remark=remark + thinned(size, stride, main.unit))
 
 
-def _landed(
-    history: History, asked: list[str], current: str, title: str, up: str, pick: Callable[[Landing], float | None]
-) -> Chart:
+def _landed(look: _Look, asked: list[str], title: str, up: str, pick: Callable[[Landing], float | None]) -> Chart:
     """One number of each measured point, for methods that do not log it as they train."""
     known = [
         (float(i), value, landing.adapter, text)
-        for i, (landing, text) in enumerate(zip(history.landings, asked, strict=True), 1)
+        for i, (landing, text) in enumerate(zip(look.history.landings, asked, strict=True), 1)
         if (value := pick(landing)) is not None
     ]
     if not known:
@@ -86,11 +111,11 @@ def _landed(
     x, y, keys, hover = zip(*known, strict=True)
     line = Line(title, x, y, hover=hover, keys=keys, joined=False)
     remark = "Not logged in training: of each point, when it was measured."
-    return Chart(title, "points measured", up, (line,), remark=remark, current=current)
+    return Chart(title, "points measured", up, (line,), remark=remark, current=look.current)
 
 
-def _loss(history: History, current: str) -> Chart:
-    chart = _course(history, current, "Loss", "loss", lambda moment: moment.loss)
+def _loss(look: _Look) -> Chart:
+    chart = _course(look, "Loss", "loss", "loss")
     if chart is None:
         return Chart("Loss", "step", "loss", note="No loss has been logged yet.")
     if all(abs(y) < _ROUNDING for line in (*chart.lines, *chart.faint) for y in line.y):
@@ -99,123 +124,75 @@ def _loss(history: History, current: str) -> Chart:
     return chart
 
 
-def _weights(history: History, current: str) -> Chart:
+def _weights(look: _Look) -> Chart:
     """The weight of each objective over the steps: the colours and dashes are theirs."""
-    title, up = "Weights", "weight"
-    picks = [_weight(column) for column in range(len(history.objectives))]
-    found = _with(history, lambda moment: moment.weights)
+    title, up = TITLES[2], "weight"
+    found = _with(look.history, "weights")
     if not found:
         return Chart(title, "step", up, note="No weights have been logged: this method has none that move.")
-    if not any(_moves(trace) for trace in found):
+    if not any(_moves(trace.course) for trace in found):
         return Chart(title, "step", up, note="Every weight has stayed where it was asked: the weighting is fixed.")
-    main, others = _parted(found, current, lambda moment: moment.weights)
+    # Where nobody is chosen, one stands out whose weights have moved.
+    main, others, remark = _parted(look, sorted(found, key=lambda trace: _moves(trace.course)))
+    picks = [number_of("weights", column) for column in range(len(look.history.objectives))]
+    own = [averaged(main.course, pick) for pick in picks]
+    faint, stride = sampled(others, picks)
     lines = tuple(
-        Line(short(name), *_points(main, pick), column, column)
-        for column, (name, pick) in enumerate(zip(history.objectives, picks, strict=True))
+        Line(short(name), *line, column, column)
+        for column, (name, (line, _)) in enumerate(zip(look.history.objectives, own, strict=True))
     )
-    faint = tuple(
-        Line("", *_points(trace, pick, _faint_places(others)), column, column)
-        for trace in others
-        for column, pick in enumerate(picks)
-    )
-    return Chart(title, main.unit, up, lines, faint, remark=_who(history, main, current))
+    behind = tuple(Line("", line.x, line.y, column, column) for column, drawn in enumerate(faint) for line in drawn)
+    return Chart(title, main.unit, up, lines, behind, remark=remark + thinned(own[0][1], stride, main.unit))
 
 
-def _conflict(history: History, current: str) -> Chart:
+def _conflict(look: _Look) -> Chart:
     """The cosines between the objectives' gradients; of many pairs, those that pull most against each other."""
-    title, up = "Gradient conflict", "cosine"
-    pairs = list(combinations(range(len(history.objectives)), 2))
-    found = _with(history, lambda moment: moment.gram)
-    main, others = _parted(found, current, lambda moment: moment.gram) if found else (None, [])
-    own = {pair: points for pair in pairs if main and (points := _points(main, _cosine(pair), window=_WINDOW))[0]}
-    if main is None or not own:
-        why = "the gradients of single objectives are known to weightings that need them alone"
-        return Chart(title, "step", up, note=f"No gradients have been logged: {why}.")
-    chosen = sorted(own, key=lambda pair: fmean(own[pair][1]))[:_PAIRS]
-    lines = tuple(Line(_pair_text(history, pair), *own[pair], pair[0], i) for i, pair in enumerate(chosen))
-    faint = tuple(
-        Line("", *points, pair[0], i)
-        for i, pair in enumerate(chosen if len(chosen) <= _FEW else ())
-        for trace in others
-        if (points := _points(trace, _cosine(pair), _PLACES, _WINDOW))[0]
+    title, up = TITLES[5], "cosine"
+    found = _with(look.history, "gram")
+    none = "the gradients of single objectives are known to weightings that need them alone"
+    if not found:
+        return Chart(title, "step", up, note=f"No gradients have been logged: {none}.")
+    main, others, remark = _parted(look, found)
+    pairs = list(combinations(range(len(look.history.objectives)), 2))
+    own = {pair: main.course.cosines(*pair) for pair in pairs}
+    means = {pair: float(np.nanmean(values)) for pair, values in own.items() if not np.isnan(values).all()}
+    if not means:
+        return Chart(title, "step", up, note="Every gradient that has been logged is 0, and so conflicts with nothing.")
+    chosen = sorted(means, key=means.__getitem__)[:_PAIRS]
+    drawn = [averaged(main.course, cosine_of(pair), _WINDOW) for pair in chosen]
+    lines = tuple(
+        Line(_pair_text(look.history, pair), *line, i, i)
+        for i, (pair, (line, _)) in enumerate(zip(chosen, drawn, strict=True))
     )
-    left = f" {len(own) - len(chosen)} pairs that conflict less are left out." if len(own) > len(chosen) else ""
-    remark = f"{_who(history, main, current)} Below 0 two pull against each other; means of {_WINDOW} steps.{left}"
-    return Chart(title, main.unit, up, lines, faint, remark=remark)
+    few = chosen if len(chosen) <= _FEW else []
+    faint, stride = sampled(others, [cosine_of(pair) for pair in few], _WINDOW)
+    behind = tuple(Line("", line.x, line.y, i, i) for i, each in enumerate(faint) for line in each)
+    left = f" {len(means) - len(chosen)} pairs that conflict less are left out." if len(means) > len(chosen) else ""
+    told = f"{remark} Below 0 two pull against each other; means of {max(_WINDOW, drawn[0][1])} steps.{left}"
+    return Chart(title, main.unit, up, lines, behind, remark=told + thinned(1, stride, main.unit))
 
 
-def _weight(column: int) -> Pick:
-    return lambda moment: moment.weights[column] if moment.weights else None
+def _moves(course: Course) -> bool:
+    rows = course.numbers["weights"]
+    known = rows[~np.isnan(rows).any(axis=1)]
+    return bool((known != known[:1]).any())
 
 
-def _cosine(pair: tuple[int, int]) -> Pick:
-    return lambda moment: moment.cosine(*pair)
-
-
-def _moves(trace: Trace) -> bool:
-    rows = [moment.weights for moment in trace.moments if moment.weights]
-    return any(row != rows[0] for row in rows)
-
-
-def _with(history: History, has: Callable[[Moment], object]) -> list[Trace]:
+def _with(history: History, name: str) -> list[Trace]:
     """The traces of which something is logged."""
-    return [trace for trace in history.traces if any(has(moment) not in (None, ()) for moment in trace.moments)]
+    return [trace for trace in history.traces if name in trace.course.numbers]
 
 
-def _parted(found: list[Trace], current: str, has: Callable[[Moment], object]) -> tuple[Trace, list[Trace]]:
-    """Whose line stands out, the adapter's, its group's, or else the last one; and an even share of the others.
-
-    They are left with the steps of which something is logged.
-    """
-    own = [trace for trace in found if current in (trace.name, *trace.adapters)]
-    main = min(own, key=lambda trace: trace.name != current) if own else found[-1]
+def _parted(look: _Look, found: list[Trace]) -> tuple[Trace, list[Trace], str]:
+    """Whose line stands out, the adapter's, its group's, or else the last one; an even share of the others; and so."""
+    own = [trace for trace in found if look.current in (trace.name, *trace.adapters)]
+    main = min(own, key=lambda trace: trace.name != look.current) if own else found[-1]
     others = [trace for trace in found if trace is not main and trace.unit == main.unit]
-    main, *others = (
-        replace(trace, moments=tuple(moment for moment in trace.moments if has(moment) not in (None, ())))
-        for trace in (main, *others[:: max(-(-len(others) // _FAINT), 1)])
-    )
-    return main, others
-
-
-def _faint_places(others: list[Trace]) -> int:
-    return max(_ALL_FAINT // max(len(others), 1), 20)
-
-
-def _points(trace: Trace, pick: Pick, most: int | None = None, window: int = 1) -> tuple[Values, Values]:
-    """The steps that have a number, and the numbers, each the mean of so many up to it.
-
-    A long course is averaged over equal parts; a faint one has at most `most` of its steps, evenly taken.
-    """
-    moments = trace.moments if most is None else trace.moments[:: -(-len(trace.moments) // most)]
-    known = [(moment.step, value) for moment in moments if (value := pick(moment)) is not None]
-    steps, values = np.array(known, dtype=float).reshape(-1, 2).T
-    if window > 1:
-        sums = np.concatenate([[0.0], values.cumsum()])
-        ends = np.arange(1, len(values) + 1)
-        starts = np.maximum(ends - window, 0)
-        values = (sums[ends] - sums[starts]) / (ends - starts)
-    size = -(-len(values) // _PLACES)
-    if size > 1:
-        starts = np.arange(0, len(values), size)
-        counts = np.diff(np.append(starts, len(values)))
-        steps, values = (np.add.reduceat(each, starts) / counts for each in (steps, values))
-    return tuple(steps.tolist()), tuple(values.tolist())
-
-
-def _who(history: History, main: Trace, current: str) -> str:
-    missing = current and main.adapters and current not in (main.name, *main.adapters)
-    return f"Of {_label(history, main)}." + (" Of the chosen one nothing is logged." if missing else "")
-
-
-def _label(history: History, trace: Trace) -> str:
-    if trace.unit == "round":
-        return "the rounds"
-    asked = {landing.adapter: landing.preference for landing in history.landings}
-    if len(trace.adapters) == 1:
-        key = trace.adapters[0]
-        return preference_text(asked[key], history.objectives) if key in asked else short(key)
-    count = len(trace.adapters)
-    return f"{count} adapters side by side" if count else "a group of adapters"
+    shown = others[:: max(-(-len(others) // _FAINT), 1)]
+    missing = look.current and main.adapters and look.current not in (main.name, *main.adapters)
+    remark = f"Of {look.label(main)}." + (" Of the chosen one nothing is logged." if missing else "")
+    left = f" Of {len(others)} others {len(shown)} are drawn." if len(shown) < len(others) else ""
+    return main, shown, remark + left
 
 
 def _pair_text(history: History, pair: tuple[int, int]) -> str:

@@ -121,16 +121,16 @@ def _lines(threads: list[Thread], look: dict[str, Any], opacity: float) -> go.Sc
     sizes = [size for thread in threads for size in (*(3 + 11 * weight**0.5 for weight in thread.mark.asked), 0)]
     trace = go.Scatter(
         **look,
-        x=[x for _ in threads for x in (*range(width), None)],
-        y=[y for thread in threads for y in (*thread.heights, None)],
+        x=np.tile([*range(width), np.nan], len(threads)),
+        y=np.array([y for thread in threads for y in (*thread.heights, np.nan)]),
         mode="lines+markers",
         opacity=opacity,
-        hovertext=[text for text in hover_texts(t.mark for t in threads) for _ in range(width + 1)],
+        hovertext=np.repeat(np.array(hover_texts(t.mark for t in threads), dtype=object), width + 1),
         hoverinfo="text",
-        customdata=[thread.mark.adapter for thread in threads for _ in range(width + 1)],
+        customdata=np.repeat(np.array([thread.mark.adapter for thread in threads], dtype=object), width + 1),
         showlegend=False,
     )
-    return trace.update(marker_size=sizes)
+    return trace.update(marker_size=np.array(sizes))
 
 
 def _legend_entry(favours: int | None, look: dict[str, Any], objectives: tuple[str, ...]) -> go.Scatter:

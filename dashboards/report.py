@@ -16,9 +16,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from moalign.dashboards.calibration import calibration_figure, calibration_info
+from moalign.dashboards.charts import Chart, chart_figure
 from moalign.dashboards.control import control_figure, control_info
 from moalign.dashboards.front import front_figure, front_info
 from moalign.dashboards.gains import gains_info
+from moalign.dashboards.history import history_info
 from moalign.dashboards.indicators import indicators_info
 from moalign.dashboards.marks import FrontInfo
 from moalign.dashboards.pairs import pairs_figure, pairs_info
@@ -32,6 +34,7 @@ from moalign.dashboards.wording import short
 from moalign.files import atomic_write_text
 from moalign.frontiers.calibration import Calibration
 from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
+from moalign.history import History
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Report:
 
     `indicators` are shown in their order, None and NaN as a dash; see `moalign.dashboards.indicators` for the names
     it can explain. `oracle` holds the exact front, a row per point and columns as in `front`, or None. `facts` are
-    shown small: the base model, the method, the seed. `band` is where a front of two objectives may lie, and
+    shown small: the base model, the method, the seed. `history` is what the sweep has logged, None or empty where there
+    is nothing to tell of it. `band` is where a front of two objectives may lie, and
     `calibration` the map from mixtures to values, with columns as in `front`; neither is shown where it is None.
     """
 
@@ -55,6 +59,7 @@ class Report:
     gains: Sequence[Gain] = ()
     band: Band | None = None
     calibration: Calibration | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def report_html(report: Report) -> str:
     parallel = parallel_info(info)
     pairs = _pairs(info)
     between = calibration_info(report.calibration, report.front.objectives) if report.calibration else None
+    training = history_info(report.history) if report.history else None
     return _template().render(
         title=report.title,
         summary=summary_sentence(report.front, report.indicators),
@@ -101,6 +107,8 @@ def report_html(report: Report) -> str:
         parallel=Drawing("wide", "Parallel coordinates of all objectives", _plain(parallel_figure(parallel)))
         if parallel.threads
         else None,
+        training=[_chart(chart) for chart in (training.charts if training else ()) if chart.lines],
+        untold=[f"{chart.title}: {chart.note}" for chart in (training.charts if training else ()) if chart.note],
         texts=texts_info(report.front, report.samples).as_dict(),
         points=points_info(report.front, report.base),
         variables=Markup(css_variables()),
@@ -133,6 +141,10 @@ def _pairs(info: FrontInfo) -> list[Drawing]:
         figure = pairs_figure(part).update_layout(showlegend=False)
         drawings.append(Drawing("small", f"Scatter of {x} against {y}", _plain(figure)))
     return drawings
+
+
+def _chart(chart: Chart) -> Drawing:
+    return Drawing("chart", chart.title, _plain(chart_figure(chart)))
 
 
 def _small(label: str, info: Any, draw: Callable[[Any], go.Figure]) -> Drawing:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from math import comb, sqrt
+from math import sqrt
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from moalign.dashboards.wording import number, short, span_decimals
 from moalign.errors import PreferenceError, unknown
 from moalign.frontiers.calibration import Calibration
-from moalign.frontiers.mixtures import cliques
+from moalign.frontiers.mixtures import lattices
 from moalign.frontiers.simplex import lattice
 
 DIVISIONS = 20  # of each side of the triangle: steps of 5 %
@@ -96,17 +96,7 @@ def bands(shade: Shade) -> tuple[Shaded, ...]:
 
 def _attainable(calibration: Calibration) -> Float[np.ndarray, "q m"]:
     """What mixtures of neighbours attain."""
-    k = len(calibration.preferences)
-    spans = []
-    for members in cliques(k, calibration.pairs):
-        divisions, size = 1, len(members)
-        while size > 1 and comb(divisions + size, size - 1) <= _CANDIDATES:
-            divisions += 1
-        rows = lattice(size, divisions)
-        spans.append(np.zeros((len(rows), k)))
-        spans[-1][:, members] = rows
-    rows = np.vstack(spans)
-    return np.stack([one.values(rows) for one in calibration.polynomials], axis=1)
+    return calibration.attained(np.vstack(lattices(len(calibration.preferences), calibration.pairs, _CANDIDATES)))
 
 
 @cache

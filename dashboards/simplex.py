@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from moalign.dashboards.bars import Bar, bars_figure
 from moalign.dashboards.marks import FrontInfo, Mark
-from moalign.dashboards.plane import broken, hover_texts
+from moalign.dashboards.plane import CROWD, broken, hover_texts
 from moalign.dashboards.shading import Place, Shade, bands, place, triangle
 from moalign.dashboards.theme import ACCENT, AXIS, GRID, INK, NEUTRAL, OBJECTIVE_COLOURS, TEMPLATE, blank_figure
 from moalign.dashboards.wording import listing, number, plotly_text, short, span_decimals
@@ -176,34 +177,35 @@ def _targets(figure: go.Figure, info: SimplexInfo, weights: Iterable[Sequence[fl
         pairs = zip(texts, info.shade.values, strict=True)
         texts = [f"{text}<br>{title} {number(value, digits)}" for text, value in pairs]
     figure.add_scatter(
-        x=[x for x, _ in places],
-        y=[y for _, y in places],
+        x=np.array([x for x, _ in places]),
+        y=np.array([y for _, y in places]),
         mode="markers",
         marker={"size": 3, "color": NEUTRAL},
         opacity=0.35,
-        hovertext=texts,
+        hovertext=np.array(texts, dtype=object),
         hoverinfo="text",
-        customdata=[["", *row] for row in rows],
+        customdata=np.array([["", *row] for row in rows], dtype=object),
         name="any weights",
         showlegend=False,
     )
 
 
 def _places(figure: go.Figure, info: SimplexInfo, at: Callable[[Sequence[float]], Place]) -> None:
+    crowded = len(info.on_front) + len(info.dominated) > CROWD
     for name, marks, symbol, colour, size in (
         ("dominated", info.dominated, "x", NEUTRAL, 8),
         ("on the front", info.on_front, "circle", ACCENT, 11),
     ):
         if marks:
-            where = [at(mark.asked) for mark in marks]
+            where = np.array([at(mark.asked) for mark in marks])
             figure.add_scatter(
-                x=[x for x, _ in where],
-                y=[y for _, y in where],
+                x=where[:, 0],
+                y=where[:, 1],
                 mode="markers",
-                marker={"symbol": symbol, "size": size, "color": colour},
-                hovertext=hover_texts(marks),
+                marker={"symbol": symbol, "size": 5 if crowded else size, "color": colour},
+                hovertext=np.array(hover_texts(marks), dtype=object),
                 hoverinfo="text",
-                customdata=[[mark.adapter, *mark.asked] for mark in marks],
+                customdata=np.array([[mark.adapter, *mark.asked] for mark in marks], dtype=object),
                 cliponaxis=False,
                 name=name,
                 legendrank=2 if marks is info.on_front else 3,

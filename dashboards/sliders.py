@@ -11,6 +11,8 @@ _ROUNDING = 1e-6  # weights that a page has rounded need not sum to 1 more exact
 def moved(weights: Sequence[float], place: int, value: float, locked: Collection[int] = ()) -> tuple[float, ...]:
     """The weights after slider `place` was moved to `value`: none negative, and their exact sum rounds to 1.
 
+    (Unless the locked ones alone are above 1, by a rounding: they keep what they have.)
+
     The locked ones keep theirs, and the moved one gets at most what they leave; the other free ones share the rest in
     proportion to what they had, evenly if that was nothing. Where no other is free, and where `place` itself is
     locked, nothing moves. Raises PreferenceError unless the weights are at least 0 and sum to 1 within 1e-6, and for

@@ -7,18 +7,19 @@ import plotly.graph_objects as go
 from scipy.spatial import Delaunay
 
 from moalign.dashboards.marks import FrontInfo, Mark, Values
-from moalign.dashboards.plane import broken, hover_texts
+from moalign.dashboards.plane import CROWD, broken, column, errors, hover_texts
 from moalign.dashboards.theme import ACCENT, INK, NEUTRAL
 from moalign.dashboards.wording import plotly_text, short
 
 
 def draw_space(figure: go.Figure, info: FrontInfo) -> None:
     """Add the front to the scene of `figure`: the marks and dashes of the plane, intervals along all three axes."""
+    crowded = len(info.marks) > CROWD
     for trace in (
         *_exact(info.exact),
-        *_marks(info.dominated, "dominated", "x", 3, NEUTRAL, opacity=0.5),
+        *_marks(info.dominated, "dominated", "x", 3, NEUTRAL, 0.5, crowded),
         *_blends(info),
-        *_marks(info.on_front, "on the front", "circle", 6, ACCENT),
+        *_marks(info.on_front, "on the front", "circle", 3 if crowded else 6, ACCENT, crowded=crowded),
         *_marks([info.base] if info.base else [], "base model", "diamond", 6, NEUTRAL),
     ):
         figure.add_trace(trace)
@@ -33,38 +34,31 @@ def draw_space(figure: go.Figure, info: FrontInfo) -> None:
 
 
 def _marks(
-    marks: Sequence[Mark], name: str, symbol: str, size: int, colour: str, opacity: float = 1.0
+    marks: Sequence[Mark],
+    name: str,
+    symbol: str,
+    size: int,
+    colour: str,
+    opacity: float = 1.0,
+    crowded: bool = False,
 ) -> Iterable[go.Scatter3d]:
     if not marks:
         return
-    x, y, z = zip(*(mark.values for mark in marks), strict=True)
+    bars = {} if crowded else {f"error_{axis}": errors(marks, i, colour) for i, axis in enumerate("xyz")}
     yield go.Scatter3d(
-        x=x,
-        y=y,
-        z=z,
-        **{f"error_{axis}": _errors(marks, i, colour) for i, axis in enumerate("xyz")},
+        **{axis: column(marks, i) for i, axis in enumerate("xyz")},
+        **bars,
         mode="markers+text" if any(mark.label for mark in marks) else "markers",
-        text=[plotly_text(mark.label) for mark in marks],
+        text=np.array([plotly_text(mark.label) for mark in marks], dtype=object),
         textposition="top center",
         textfont={"color": INK, "size": 12},
         marker={"symbol": symbol, "size": size, "color": colour},
         opacity=opacity,
-        hovertext=hover_texts(marks),
+        hovertext=np.array(hover_texts(marks), dtype=object),
         hoverinfo="text",
-        customdata=[mark.adapter for mark in marks],
+        customdata=np.array([mark.adapter for mark in marks], dtype=object),
         name=name,
     )
-
-
-def _errors(marks: Sequence[Mark], axis: int, colour: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "array": [max(mark.high[axis] - mark.values[axis], 0.0) for mark in marks],
-        "arrayminus": [max(mark.values[axis] - mark.low[axis], 0.0) for mark in marks],
-        "color": colour,
-        "thickness": 1,
-        "width": 0,
-    }
 
 
 def _blends(info: FrontInfo) -> Iterable[go.Scatter3d]:

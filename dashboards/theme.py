@@ -22,7 +22,10 @@ NEUTRAL = "#7b8087"  # marks that belong to no objective: the base model, the ex
 # simulate it.
 OBJECTIVE_COLOURS = ("#0075ca", "#b0401b", "#20a263", "#b47ab1", "#c78300", "#626967")
 ACCENT = OBJECTIVE_COLOURS[0]
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
+SYMBOLS = (
+    *("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "pentagon"),
+    *("hourglass", "bowtie", "hexagram"),
+)
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 FONT = '-apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
@@ -37,24 +40,26 @@ class Scheme:
     ink: str
     muted: str
     rule: str
+    edge: str  # around what can be written into or chosen
     objectives: tuple[str, ...]
 
 
 SCHEMES = {
-    "light": Scheme("#fdfdfb", "#f4f4f0", "#1c2126", "#5c636b", "#dcdcd6", OBJECTIVE_COLOURS),
+    "light": Scheme("#fdfdfb", "#f4f4f0", "#1c2126", "#5c636b", "#dcdcd6", "#878d94", OBJECTIVE_COLOURS),
     "dark": Scheme(
         "#14161a",
         "#1d2025",
         "#e9e8e4",
         "#a2a8b0",
         "#33373e",
+        "#747a83",
         ("#3f97f0", "#e2643f", "#5fd39a", "#e0b4ea", "#f2b632", "#8a9298"),
     ),
 }
 
 
 def objective_colour(index: int) -> str:
-    """The colour of the objective in column `index`; from the seventh on they repeat, with other symbols."""
+    """The colour of the objective in column `index`; from the seventh on they repeat, and symbols from the 13th."""
     return OBJECTIVE_COLOURS[index % len(OBJECTIVE_COLOURS)]
 
 
@@ -101,7 +106,7 @@ def blank_figure(sentence: str) -> go.Figure:
 
 
 def _variables(scheme: Scheme) -> str:
-    plain = {name: getattr(scheme, name) for name in ("page", "raised", "ink", "muted", "rule")}
+    plain = {name: getattr(scheme, name) for name in ("page", "raised", "ink", "muted", "rule", "edge")}
     objectives = {f"objective-{i}": colour for i, colour in enumerate(scheme.objectives)}
     return "\n".join(f"  --{name}: {value};" for name, value in (plain | objectives).items())
 

@@ -1,6 +1,6 @@
 """Two runs: both fronts in one plane, and whether one reaches more than the other."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 
 from moalign.dashboards.charts import wrapped
 from moalign.dashboards.front import front_info, front_note
-from moalign.dashboards.marks import FrontInfo, Mark
+from moalign.dashboards.marks import FrontInfo, Mark, Values, band_rim
 from moalign.dashboards.pairs import pairs_info
 from moalign.dashboards.plane import hover_texts
 from moalign.dashboards.records import Band
 from moalign.dashboards.theme import TEMPLATE, blank_figure, objective_colour, objective_dash, objective_symbol
-from moalign.dashboards.wording import listing, number, plotly_text, short
+from moalign.dashboards.wording import decimals, listing, number, plotly_text, short
 from moalign.frontiers.comparison import Comparison
 from moalign.frontiers.hypervolume import hypervolume
 from moalign.frontiers.pareto_set import ParetoSet
@@ -22,11 +22,24 @@ _EXACT = 4  # objectives up to which a volume is quick to compute
 
 
 @dataclass(frozen=True)
+class MostRow:
+    """What each run has of an objective at the best of its points, the difference, and what it is called."""
+
+    objective: str
+    first: str
+    second: str
+    difference: str
+    verdict: str
+
+
+@dataclass(frozen=True)
 class VersusInfo:
     """Two runs by name, their fronts, and the pair of columns that is drawn.
 
     `verdict` says which reaches more, and how sure that is; `reference` from which point volumes are counted, and whose
-    it is; `hypervolumes` are as shown, empty where they are not known. `note` stands in for the drawing.
+    it is; `hypervolumes` are as shown, empty where they are not known. `rims` are the bands, closed polygons in the
+    drawn plane, and `meaning` what they hold. `most` has a row for each objective where draws of the prompts are known.
+    `note` stands in for the drawing.
     """
 
     names: tuple[str, str]
@@ -36,6 +49,9 @@ class VersusInfo:
     verdict: str
     reference: str
     note: str
+    rims: tuple[tuple[Values, ...], ...] = ()
+    meaning: str = ""
+    most: tuple[MostRow, ...] = ()
 
 
 def versus_info(
@@ -46,13 +62,14 @@ def versus_info(
     comparison: Comparison | None = None,
     why: str = "",
     pair: tuple[int, int] | None = None,
+    most: Sequence[Comparison] = (),
 ) -> VersusInfo:
     """What there is to say of two fronts of the same objectives.
 
     `volumes` (computed if None, for at most four objectives) and `comparison`, first less second, are counted from the
     reference point of the first; without a comparison `why` says what keeps it from being made. Of more than two
-    objectives the given pair is drawn, else the one that conflicts most in the first run, and no bands: see
-    `front_info`. Other objectives: see `apart`.
+    objectives the given pair is drawn, else the one that conflicts most in the first run (`drawn_pair`); `bands` are
+    those of the drawn pair. `most` compares the best of each objective. Other objectives: see `apart`.
     """
     objectives = fronts[0].objectives
     if objectives != fronts[1].objectives:
@@ -62,20 +79,53 @@ def versus_info(
     if len(objectives) == 1:
         note = note or front_note(fronts[0])
     reference = fronts[0].reference_point
-    if volumes is None and len(objectives) <= _EXACT:
+    if volumes is None and not note and len(objectives) <= _EXACT:
         volumes = (hypervolume(fronts[0].values, reference), hypervolume(fronts[1].values, reference))
-    infos = tuple(front_info(front, band=band) for front, band in zip(fronts, bands, strict=True))
-    places = zip(objectives, reference.tolist(), strict=True)
-    shown = ", ".join(f"{short(name)} {number(value)}" for name, value in places)
+    infos = tuple(map(front_info, fronts))
+    known = [band for band in bands if band is not None]
     return VersusInfo(
         names,
         infos,
-        pair or (pairs_info(infos[0], 1).pairs or ((0, 0),))[0],
+        pair or drawn_pair(infos[0]),
         tuple(number(volume) for volume in volumes or ()),
         why if comparison is None else _verdict(names, comparison),
-        f"Counted from one point for both, that of {short(names[0])}: {shown}.",
+        _reference(names, fronts),
         note,
+        tuple(() if band is None else band_rim(band) for band in bands) if known else (),
+        known[0].meaning if known else "",
+        tuple(_most(names, fronts, column, each) for column, each in enumerate(most)),
     )
+
+
+def drawn_pair(front: FrontInfo) -> tuple[int, int]:
+    """The pair of objectives that is drawn of a front where none is asked for: the one that conflicts most."""
+    return (pairs_info(front, 1).pairs or ((0, 0),))[0]
+
+
+def _reference(names: tuple[str, str], fronts: tuple[ParetoSet, ParetoSet]) -> str:
+    """Whose reference point counts, and that the other run has another one, if so."""
+    objectives = fronts[0].objectives
+
+    def shown(front: ParetoSet) -> str:
+        places = zip(objectives, front.reference_point.tolist(), strict=True)
+        return ", ".join(f"{short(name)} {number(value)}" for name, value in places)
+
+    told = f"Counted from one point for both, that of {short(names[0])}: {shown(fronts[0])}."
+    if np.array_equal(fronts[0].reference_point, fronts[1].reference_point):
+        return told
+    return f"{told} That of {short(names[1])} is another, and counts nothing here: {shown(fronts[1])}."
+
+
+def _most(names: tuple[str, str], fronts: tuple[ParetoSet, ParetoSet], column: int, found: Comparison) -> MostRow:
+    values = [float(front.values[:, column].max()) for front in fronts]
+    places = decimals([(found.high - found.low) / 4], values)
+    told = "not told apart"
+    if found.significant:
+        told = short(names[0 if found.difference > 0 else 1])
+    first, second, difference, low, high = (
+        number(value, places) for value in (*values, found.difference, found.low, found.high)
+    )
+    return MostRow(fronts[0].objectives[column], first, second, f"{difference} ({low} to {high})", told)
 
 
 def apart(names: tuple[str, str], objectives: tuple[tuple[str, ...], tuple[str, ...]]) -> VersusInfo:
@@ -117,20 +167,20 @@ def _look(which: int) -> tuple[str, str, str]:
     return objective_colour(which), objective_dash(which), objective_symbol(which)
 
 
-def _band(front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatter]:
-    if not front.band:
+def _band(_front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatter]:
+    if not info.rims or not info.rims[which]:
         return
     colour, dash, _ = _look(which)
     yield go.Scatter(
-        x=[place[0] for place in front.band],
-        y=[place[1] for place in front.band],
+        x=[place[0] for place in info.rims[which]],
+        y=[place[1] for place in info.rims[which]],
         mode="lines",
         line={"color": colour, "width": 0.7, "dash": dash},
         fill="toself",
         fillcolor=colour,
         opacity=0.2,
         hoverinfo="skip",
-        name=f"{plotly_text(short(info.names[which]))}: {front.band_meaning}",
+        name=f"{plotly_text(short(info.names[which]))}: {info.meaning}",
         legendgroup=str(which),
         showlegend=False,
     )
@@ -158,8 +208,8 @@ def _front(front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatte
             yield go.Scatter(
                 x=[mark.values[x] for mark in marks],
                 y=[mark.values[y] for mark in marks],
-                error_x=_errors(marks, x, colour) if not front.band else None,
-                error_y=_errors(marks, y, colour) if not front.band else None,
+                error_x=_errors(marks, x, colour) if not info.rims else None,
+                error_y=_errors(marks, y, colour) if not info.rims else None,
                 mode="markers",
                 marker={"symbol": f"{symbol}-open" if faint else symbol, "size": 6 if faint else 9, "color": colour},
                 opacity=0.45 if faint else 1.0,

@@ -13,6 +13,7 @@ between       what an adapter between two neighbours can be expected to attain, 
 explorers     which preference to train next, by ask and tell: grid, crowding, linear support, hypervolume
 simplex       weights to train at, and the blend of trained weights that gives a wanted one
 calibration   what a mixture of adapters attains, fitted on measured blends, and the mixture that attains what is wanted
+wanted        at least so much of some objectives: the row, and the weights that ask for it
 judging       weights from picks between pairs, and the pair that says most
 scheffe       the quadratic polynomial of a mixture, fitted with the errors of what was measured
 mixtures      the best mixture of neighbouring adapters for any score

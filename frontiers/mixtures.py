@@ -57,19 +57,25 @@ def best_mixture(score: Score, k: int, pairs: Sequence[tuple[int, int]]) -> Floa
     >>> best_mixture(lambda rows: -((rows[:, 0] - 0.3) ** 2), 2, [(0, 1)]).round(6).tolist()
     [0.3, 0.7]
     """
-    spans = [_rows(k, members) for members in cliques(k, pairs)]
+    spans = lattices(k, pairs)
     heights = [_scores(score, rows).max() for rows in spans]
     highest = np.argsort(-np.array(heights), kind="stable")[:CLIMBS]
     tops = [_climb(score, spans[i]) for i in highest]
     return max(tops, key=lambda top: top[1])[0]
 
 
-def _rows(k: int, members: tuple[int, ...]) -> Float[np.ndarray, "n k"]:
-    """A lattice over some of the adapters, the others at 0."""
-    grid = _grid(len(members))
-    rows = np.zeros((len(grid), k))
-    rows[:, members] = grid
-    return rows
+def lattices(k: int, pairs: Sequence[tuple[int, int]], most: int = CANDIDATES) -> list[Float[np.ndarray, "n k"]]:
+    """For each of `cliques` the finest lattice over its adapters of at most `most` rows, the others at 0.
+
+    >>> [rows.tolist() for rows in lattices(3, [(0, 1)], 3)]
+    [[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]]
+    """
+    found = []
+    for members in cliques(k, pairs):
+        grid = _grid(len(members), most)
+        found.append(np.zeros((len(grid), k)))
+        found[-1][:, members] = grid
+    return found
 
 
 def _scores(score: Score, rows: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
@@ -88,9 +94,8 @@ def _climb(score: Score, rows: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarr
     return best, highest
 
 
-def _grid(size: int) -> Float[np.ndarray, "n s"]:
-    """The finest lattice of at most CANDIDATES rows over so many adapters."""
+def _grid(size: int, most: int) -> Float[np.ndarray, "n s"]:
     divisions = 1
-    while size > 1 and comb(divisions + size, size - 1) <= CANDIDATES:
+    while size > 1 and comb(divisions + size, size - 1) <= most:
         divisions += 1
     return lattice(size, divisions)

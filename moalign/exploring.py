@@ -6,7 +6,7 @@ each state of the folder.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from moalign.dashboards.front import front_info
 from moalign.dashboards.marks import FrontInfo
 from moalign.dashboards.records import BASE, Band, Blend, Sample
 from moalign.errors import DataError, RunError, UserError
-from moalign.files import read_json
 from moalign.frontiers import Calibration, ParetoPoint, ParetoSet
 from moalign.mapping import calibrated
 from moalign.objectives import Objective, ObjectiveSet, build_objective
@@ -28,11 +27,12 @@ from moalign.preference import Preference
 from moalign.report import front_band, run_report
 from moalign.runs import Run
 from moalign.serving.plan import Planner
+from moalign.serving.usable import Records, usable_front
 from moalign.summary import oracle_values
 
 # Renaming a file into a folder changes the folder's time; writing into a file changes its own.
 _WATCHED = (".", "config.yaml", "reference.json", "points", "blends", "samples")
-_FITTED = 150  # points: the fit grows with the fourth power of their number
+FITTED = 80  # points: the fit grows with the fourth power of their number
 _TRIES = 5  # while a folder changes under the reader
 
 State = tuple[int, ...]
@@ -67,7 +67,7 @@ class Seen:
     @cached_property
     def planner(self) -> Planner:
         """From weights to rows. Raises what `Planner.of` raises."""
-        return Planner.of(self.run)
+        return Planner.of(self.run, self.front)
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -75,7 +75,7 @@ class Seen:
 
         Raises what `calibrated` raises.
         """
-        return calibrated(self.run) if 0 < len(self.front) <= _FITTED else None
+        return calibrated(self.run, self.front) if 0 < len(self.front) <= FITTED else None
 
     @cached_property
     def report(self) -> Report:
@@ -114,7 +114,7 @@ class Watch:
         self.folder = Path(folder)
         self._lock = threading.Lock()
         self._seen: Seen | None = None
-        self._records: dict[str, tuple[int, ParetoPoint]] = {}
+        self._records: Records = {}
 
     def now(self) -> Seen:
         """The run as it is on disk. Raises RunError when it is gone, and what reading its settings raises."""
@@ -149,32 +149,10 @@ class Watch:
 
     def _read(self, state: State) -> Seen:
         run = Run.open(self.folder)
-        path, names = run.folder / "reference.json", run.objectives
-        reference = read_json(path)["reference_point"] if path.is_file() else dict.fromkeys(names, 0.0)
-        corner = np.array([float(reference[name]) for name in names])
-        points, left_out = self._points(run, lambda point: ParetoSet(names, corner, [point]))
-        points.sort(key=lambda point: (point.preference.vector(names).tolist(), point.adapter))
-        promoted = {point.adapter for point in points}
+        front, left_out = usable_front(run, self._records)
+        promoted = {point.adapter for point in front}
         blends = [_blend(record) for record in read_blends(run) if record["adapter"] not in promoted]
-        return Seen(run, state, ParetoSet(names, corner, points), run.base_point(), tuple(blends), tuple(left_out))
-
-    def _points(self, run: Run, check: Callable[[ParetoPoint], object]) -> tuple[list[ParetoPoint], list[str]]:
-        """The points that can be shown; a record that has not changed since it was last read is not read again."""
-        found, left_out, records = [], [], {}
-        for path in sorted((run.folder / "points").glob("[!.]*.json")):
-            changed = path.stat().st_mtime_ns
-            known = self._records.get(path.name)
-            try:
-                point = known[1] if known and known[0] == changed else ParetoPoint.from_dict(read_json(path))
-                check(point)
-            except (UserError, ValueError, TypeError, AttributeError) as error:
-                reason = str(error) if isinstance(error, UserError) else "its record cannot be read"
-                left_out.append(f"{path.stem} is left out: {reason}")
-                continue
-            records[path.name] = (changed, point)
-            found.append(point)
-        self._records = records
-        return found, left_out
+        return Seen(run, state, front, run.base_point(), tuple(blends), left_out)
 
 
 class Scorers:
@@ -201,6 +179,18 @@ class Scorers:
                 return [{} for _ in texts]
             found = ObjectiveSet(self._built).score(Completions([asked] * len(texts), list(texts)))
         return [{each.name: float(one) for each, one in zip(self._built, row, strict=True)} for row in found]
+
+
+def pathless(error: UserError, *folders: Path) -> str:
+    """What went wrong, with runs called by their names: where they lie is nothing for those who look at a page.
+
+    >>> pathless(RunError("/home/ann/runs/mine is gone"), Path("/home/ann/runs/mine"))
+    'mine is gone'
+    """
+    told = str(error)
+    for folder in {each for given in folders for each in (given, given.resolve())}:
+        told = told.replace(f"{folder.parent}/", "") if folder.parent.name else told
+    return told
 
 
 def prompt_text(prompt: str | list[dict[str, str]]) -> str:

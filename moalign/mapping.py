@@ -3,17 +3,17 @@
 import numpy as np
 
 from moalign.blends import read_blends
-from moalign.frontiers import Calibration, ParetoPoint, fit_calibration
+from moalign.frontiers import Calibration, ParetoPoint, ParetoSet, fit_calibration
 from moalign.runs import Run
 
 
-def calibrated(run: Run) -> Calibration | None:
+def calibrated(run: Run, front: ParetoSet | None = None) -> Calibration | None:
     """Fitted on the run's points and measured blends; None with fewer than two adapters that are policies of their own.
 
-    Columns of its rows are the adapters in the order of `run.front()`. A mixture of adapters that are no points counts
-    nothing.
+    Columns of its rows are the adapters in the order of `run.front()`, or of `front` where its points are read already.
+    A mixture of adapters that are no points counts nothing.
     """
-    front, names = run.front(), run.objectives
+    front, names = run.front() if front is None else front, run.objectives
     adapters = [point for point in front if point.row is None and point.direction is None]
     if len(adapters) < 2:
         return None

@@ -1,9 +1,11 @@
 """From a run folder to its report page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from moalign.blends import measure_blends, read_blends
 from moalign.dashboards import Band, Blend, Gain, Report, Sample, write_report
+from moalign.following import HistoryReader
 from moalign.frontiers import ParetoSet, attainment_bands
 from moalign.gains import redrawn
 from moalign.mapping import calibrated
@@ -19,7 +21,8 @@ _TEXTS = 12  # prompts per point on the page
 def save_report(run: Run) -> Path:
     """Write report.html of a run as it is now; its path."""
     path = run.folder / "report.html"
-    write_report(path, run_report(run))
+    history = HistoryReader(run.folder, run.objectives).read()
+    write_report(path, replace(run_report(run), history=history))
     return path
 
 
@@ -35,7 +38,7 @@ def measure_between(run: Run, between: int, reporter: Reporter) -> None:
 
 
 def run_report(run: Run) -> Report:
-    """All that the report of a run tells, as the run is now. Raises RunError before the first point."""
+    """All that the report of a run as it is now tells, but its training. Raises RunError before the first point."""
     front, summary = run.front(), summarise(run)
     numbers = {name: value for name, value in summary.items() if isinstance(value, float)}
     tau = {f"kendall_tau {name}": value for name, value in summary["kendall_tau"].items()}

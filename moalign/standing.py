@@ -1,12 +1,13 @@
 """How far a sweep is: which adapters it will train, and where each of them stands, without asking its workers."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moalign.claims import STALE_SECONDS
 from moalign.files import read_json
-from moalign.history import History, Progress, Standing, State
+from moalign.history import History, Progress, Standing, State, Trace
 from moalign.methods import METHODS
 from moalign.planning import Plan, Planner, preferences_of
 from moalign.preference import Preference
@@ -14,31 +15,85 @@ from moalign.runs import Run
 from moalign.store import RECORD_FILE
 
 
-def progress(run: Run, history: History, now: float | None = None) -> Progress:
+@dataclass(frozen=True)
+class Told:
+    """What the record of a stored adapter says: its preference, None if it has none, and why it was stopped, if so."""
+
+    preference: Preference | None
+    stopped: str
+
+
+def progress(run: Run, history: History, now: float | None = None, records: dict[str, Told] | None = None) -> Progress:
     """Where a sweep stands, by its folder at this instant and by what it has logged; `now` in seconds since 1970.
 
     A worker that was killed is seen as at work until its claim has not been renewed for a minute. Adapters that
-    `moalign fill` has added stand at the end. A run that was deleted has adapters to train and nothing else.
+    `moalign fill` has added stand at the end. A run that was deleted has adapters to train and nothing else. `records`
+    keeps what the records of adapters say, which never changes, for who looks again and again.
     """
+    look = _Look.at(run, history, time.time() if now is None else now, {} if records is None else records)
     plans, unasked = _plans(run)
-    claimed = _claimed(run.folder / "claims", time.time() if now is None else now)
-    stored, by_stem = run.store.keys(), {}
-    for key in dict.fromkeys([*stored, *_named(history)]):
+    by_stem: dict[str, list[str]] = {}
+    for key in dict.fromkeys([*look.stored, *look.traces]):
         by_stem.setdefault(_stem(key), []).append(key)
+    own = METHODS[run.config.method].adapters != "rounds"
     standings, met = [], set()
     for plan in plans:
         found = by_stem.get(_stem(plan.key), [])
         key = found.pop(0) if found else ""
         met.add(key)
-        own = METHODS[run.config.method].adapters != "rounds"
-        standings.append(_standing(run, history, claimed, _stem(plan.key), plan.preference if own else None, key))
-    for key in stored:
+        standings.append(look.standing(_stem(plan.key), plan.preference if own else None, key))
+    for key in look.stored:
         if key not in met:
-            standings.append(_standing(run, history, claimed, _stem(key), _asked(run, key), key))
-    points = len(list((run.folder / "points").glob("[!.]*.json")))
+            standings.append(look.standing(_stem(key), look.told(key).preference, key))
+    points = len(look.measured)
     one_by_one = _planner(run).one_by_one
     planned = len(standings) + unasked if one_by_one else len(_planner(run).policies([]))
-    return Progress(tuple(standings), points, max(points, planned), unasked, len(claimed))
+    return Progress(tuple(standings), points, max(points, planned), unasked, len(look.claimed))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A folder at one instant: what is stored, measured and worked on, and which traces speak of an adapter."""
+
+    run: Run
+    stored: dict[str, None]
+    measured: set[str]
+    claimed: set[str]
+    traces: dict[str, list[Trace]]
+    records: dict[str, Told]
+
+    @classmethod
+    def at(cls, run: Run, history: History, now: float, records: dict[str, Told]) -> "_Look":
+        traces: dict[str, list[Trace]] = {}
+        for trace in history.traces:
+            for key in trace.adapters:
+                traces.setdefault(key, []).append(trace)
+        measured = {path.stem for path in (run.folder / "points").glob("[!.]*.json")}
+        return cls(
+            run, dict.fromkeys(run.store.keys()), measured, _claimed(run.folder / "claims", now), traces, records
+        )
+
+    def standing(self, label: str, preference: Preference | None, key: str) -> Standing:
+        if not key:
+            return Standing(label, preference, "", "waiting")
+        traces = [trace for trace in self.traces.get(key, ()) if trace.unit == "step"]
+        step = max((trace.latest for trace in traces), default=None)
+        steps = next((trace.steps for trace in traces if trace.steps is not None), None)
+        if key in self.stored:
+            state: State = "measured" if key in self.measured else "trained"
+            return Standing(label, preference, key, state, step, steps, self.told(key).stopped)
+        working = key in self.claimed or any(trace.name in self.claimed for trace in traces)
+        return Standing(label, preference, key, "training" if working else "paused", step, steps)
+
+    def told(self, key: str) -> Told:
+        if key not in self.records:
+            record = _read(self.run.folder / "adapters" / key / RECORD_FILE)
+            weights, stopped = record.get("preference"), record.get("stopped") or {}
+            told = Told(Preference.of(weights) if weights else None, stopped.get("reason", ""))
+            if not record:
+                return told
+            self.records[key] = told
+        return self.records[key]
 
 
 def _planner(run: Run) -> Planner:
@@ -74,45 +129,11 @@ def _claimed(folder: Path, now: float) -> set[str]:
     return found
 
 
-def _named(history: History) -> list[str]:
-    """The keys of adapters that the log speaks of."""
-    return [key for trace in history.traces for key in trace.adapters]
-
-
-def _standing(
-    run: Run, history: History, claimed: set[str], label: str, preference: Preference | None, key: str
-) -> Standing:
-    if not key:
-        return Standing(label, preference, "", "waiting")
-    groups = [trace for trace in history.traces if key in (trace.name, *trace.adapters) and trace.unit == "step"]
-    step = max((trace.latest for trace in groups), default=None)
-    steps = next((trace.steps for trace in groups if trace.steps is not None), None)
-    if key in run.store:
-        state: State = "measured" if run.has_point(key) else "trained"
-        return Standing(label, preference, key, state, step, steps, _stopped(run, key))
-    working = key in claimed or any(trace.name in claimed for trace in groups)
-    return Standing(label, preference, key, "training" if working else "paused", step, steps)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except OSError:
         return {}  # the run was deleted while we looked
-
-
-def _record(run: Run, key: str) -> dict[str, Any]:
-    return _read(run.folder / "adapters" / key / RECORD_FILE)
-
-
-def _stopped(run: Run, key: str) -> str:
-    stopped = _record(run, key).get("stopped")
-    return stopped["reason"] if stopped else ""
-
-
-def _asked(run: Run, key: str) -> Preference | None:
-    weights = _record(run, key).get("preference")
-    return Preference.of(weights) if weights else None
 
 
 def _stem(key: str) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from logged import Moment, moments
 from tiny_world import build_base, write_config
 
+from moalign import following
 from moalign.config import load_config
 from moalign.files import append_line
 from moalign.following import HistoryReader, Tail
-from moalign.history import Moment
 from moalign.sweep import run_sweep
 
 NAMES = ("warm", "brief")
@@ -75,17 +77,18 @@ def test_a_step_is_what_was_logged_last_of_it(run: Path, log: Callable[..., None
     for step, kl in ((1, 0.1), (2, 0.2), (3, 0.3), (2, 0.25)):
         log("rollouts", adapter="a", step=step, kl=kl, length=4.0, rewards={"warm": 1, "brief": -2.0})
     (trace,) = HistoryReader(run, NAMES).read().traces
-    assert [moment.kl for moment in trace.moments] == [0.1, 0.25, 0.3]
+    assert [moment.kl for moment in moments(trace.course)] == [0.1, 0.25, 0.3]
     assert trace.latest == 2
-    assert trace.moments[0].rewards == (1.0, -2.0)
+    assert moments(trace.course)[0].rewards == (1.0, -2.0)
 
 
 def test_what_is_no_number_is_none(run: Path, log: Callable[..., None]) -> None:
     log("rollouts", adapter="a", step=1, kl=float("nan"), length=None, rewards={"warm": float("inf")}, weights={})
     log("rollouts", adapter="b", step=1, kl=True, gram=[[1.0]])
     first, second = HistoryReader(run, NAMES).read().traces
-    assert first.moments == (Moment(1, rewards=(None, None)),)
-    assert second.moments == (Moment(1),)
+    assert moments(first.course) == [Moment(1)]
+    assert moments(second.course) == [Moment(1)]
+    assert first.course.numbers == second.course.numbers == {}
 
 
 def test_lines_that_make_no_sense_are_counted_and_unknown_kinds_are_not(run: Path, log: Callable[..., None]) -> None:
@@ -96,7 +99,7 @@ def test_lines_that_make_no_sense_are_counted_and_unknown_kinds_are_not(run: Pat
     log("step", group="g", step=10, loss=0.5)
     history = HistoryReader(run, NAMES).read()
     assert history.unreadable == 6
-    assert [trace.moments for trace in history.traces] == [(Moment(10, loss=0.5),)]
+    assert [moments(trace.course) for trace in history.traces] == [[Moment(10, loss=0.5)]]
 
 
 def test_volumes_are_those_of_all_points_so_far(run: Path, log: Callable[..., None]) -> None:
@@ -153,7 +156,7 @@ def test_the_rounds_of_dpa_are_one_trace(run: Path, log: Callable[..., None]) ->
         log("dpa_round", adapter=f"round{number}-x", step=number, length=10.0 * number, rewards={"warm": 1.0})
     rounds = next(trace for trace in HistoryReader(run, NAMES).read().traces if trace.unit == "round")
     assert rounds.adapters == ("round1-x", "round2-x")
-    assert [(moment.step, moment.length) for moment in rounds.moments] == [(1, 10.0), (2, 20.0)]
+    assert [(moment.step, moment.length) for moment in moments(rounds.course)] == [(1, 10.0), (2, 20.0)]
 
 
 def test_a_deleted_run_is_empty_and_a_new_one_in_its_place_has_nothing_of_it(
@@ -180,7 +183,7 @@ def test_reading_while_another_writes_in_pieces_loses_and_invents_nothing(run: P
         while not done.is_set():
             history = reader.read()
             assert history.unreadable == 0
-            seen.append(sum(len(trace.moments) for trace in history.traces))
+            seen.append(sum(len(trace.course) for trace in history.traces))
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for thread in readers:
@@ -193,7 +196,7 @@ def test_reading_while_another_writes_in_pieces_loses_and_invents_nothing(run: P
     for thread in readers:
         thread.join()
     (trace,) = reader.read().traces
-    assert [moment.loss for moment in trace.moments] == [float(i) for i in range(60)]
+    assert [moment.loss for moment in moments(trace.course)] == [float(i) for i in range(60)]
     assert max(seen) <= 60
 
 
@@ -214,7 +217,70 @@ def test_what_a_sweep_logs_is_understood(tmp_path: Path) -> None:
     trace = history.trace_of(landing.adapter)
     assert history.unreadable == 0
     assert landing.volume == pytest.approx(run.front().hypervolume())
-    assert [moment.step for moment in trace.moments][:3] == [1, 2, 3]
-    assert all(sum(moment.weights) == pytest.approx(1.0) for moment in trace.moments)
-    assert all(len(moment.rewards) == 2 and moment.kl is not None for moment in trace.moments)
-    assert any(moment.cosine(0, 1) is not None for moment in trace.moments)
+    found = trace.course
+    assert found.step[:3].tolist() == [1, 2, 3]
+    assert found.numbers["weights"].sum(axis=1) == pytest.approx(np.ones(len(found)))
+    assert found.numbers["rewards"].shape == (len(found), 2)
+    assert not np.isnan(found.column("kl")).any()
+    assert not np.isnan(found.cosines(0, 1)).all()
+
+
+def test_a_long_log_is_read_a_part_at_a_time_and_says_how_much_of_it(
+    run: Path, log: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of 100 bytes, and no time: a line of 300 bytes comes whole, and after the last one all has been read."""
+    monkeypatch.setattr(following, "_CHUNK", 100)
+    for step in range(1, 6):
+        log("rollouts", adapter="a", step=step, kl=float(step), text="x" * (300 if step == 2 else 5))
+    reader, counts, shares = HistoryReader(run, NAMES), [], []
+    for _ in range(6):
+        history = reader.read(0.0)
+        counts.append(sum(len(trace.course) for trace in history.traces))
+        shares.append(history.read)
+    assert counts[0] < counts[1] < counts[-1] == 5
+    assert 0 < shares[0] < shares[1] < shares[-1] == 1.0
+    assert len(HistoryReader(run, NAMES).read().traces[0].course) == 5
+
+
+def test_a_log_whose_last_line_is_cut_off_is_read_to_its_end(run: Path, log: Callable[..., None]) -> None:
+    """A worker killed as it wrote leaves half a line; who goes on ends it, and it is counted as unreadable."""
+    log("step", group="g", step=1, loss=0.5)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "group": "g", "st')
+    reader = HistoryReader(run, NAMES)
+    assert (reader.read().read, len(reader.read().traces[0].course), reader.read().unreadable) == (1.0, 1, 0)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("\n")
+    log("step", group="g", step=2, loss=0.25)
+    assert (len(reader.read().traces[0].course), reader.read().unreadable) == (2, 1)
+
+
+def test_a_new_file_with_the_inode_of_the_old_one_is_told_by_its_first_line(tmp_path: Path) -> None:
+    tail, path = Tail(tmp_path / "log"), tmp_path / "log"
+    path.write_bytes(b"one\n")
+    tail.read()
+    path.write_bytes(b"another\none\n")  # written over, and longer
+    assert tail.read() == ([b"another", b"one"], True)
+
+
+def test_a_step_out_of_order_stands_in_its_place_and_fills_what_was_not_logged(
+    run: Path, log: Callable[..., None]
+) -> None:
+    log("rollouts", adapter="a", step=3, kl=3.0)
+    log("rollouts", adapter="a", step=1, kl=1.0, length=4.0)
+    log("rollouts", adapter="a", step=2, kl=2.0)
+    found = HistoryReader(run, NAMES).read().traces[0].course
+    assert (found.step.tolist(), found.column("kl").tolist()) == ([1, 2, 3], [1.0, 2.0, 3.0])
+    assert np.isnan(found.column("length")).tolist() == [False, True, True]
+
+
+def test_what_has_not_changed_is_not_made_again(run: Path, log: Callable[..., None]) -> None:
+    """A page looks every few seconds: of a log that rests it must cost nothing."""
+    for key in "ab":
+        log("rollouts", adapter=key, step=1, kl=1.0)
+    reader = HistoryReader(run, NAMES)
+    before = reader.read().traces
+    log("rollouts", adapter="b", step=2, kl=1.0)
+    after = reader.read().traces
+    assert after[0].course is before[0].course
+    assert (len(before[1].course), len(after[1].course)) == (1, 2)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logged import Moment, course
 from made_runs import made_run, point
 
 from moalign.config import parse_config
-from moalign.history import History, Moment, Progress, Trace
+from moalign.history import History, Progress, Trace
 from moalign.preference import Preference
 from moalign.runs import Run
 from moalign.standing import progress
@@ -40,7 +41,7 @@ def claimed(run: Run, name: str, seconds: float) -> None:
 
 
 def trace(name: str, adapters: tuple[str, ...], latest: int, steps: int | None = None) -> Trace:
-    return Trace(name, adapters, steps, latest, (Moment(latest),))
+    return Trace(name, adapters, steps, latest, course([Moment(latest)]))
 
 
 def states(found: Progress) -> dict[str, str]:
@@ -81,7 +82,7 @@ def test_each_adapter_stands_where_its_files_say(begin: Callable[..., Run]) -> N
 def test_a_group_of_which_no_step_is_logged_yet_is_in_training(begin: Callable[..., Run]) -> None:
     run = begin(preferences={"corners": True})
     claimed(run, "group-1", 0.0)
-    history = History(("warm", "brief"), (), (Trace("group-1", ("warm100-a", "brief100-b"), 200, 0, ()),), ())
+    history = History(("warm", "brief"), (), (Trace("group-1", ("warm100-a", "brief100-b"), 200, 0, course([])),), ())
     assert [(each.state, each.step, each.steps) for each in progress(run, history, NOW).adapters] == [
         ("training", 0, 200)
     ] * 2

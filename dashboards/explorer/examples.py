@@ -1,33 +1,44 @@
 """Weights from picks: the better of two texts, a few times, and the trade-off follows."""
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import dash
 import numpy as np
-from dash import Input, Output, State, html
-from jaxtyping import Float
+from dash import ClientsideFunction, Input, Output, State, dcc, html
 
+from moalign.dashboards.explorer.copying import add_copies, copies_view
 from moalign.dashboards.explorer.parts import attributes, button, estimate, in_thread, note, view
-from moalign.dashboards.records import Sample
-from moalign.dashboards.wording import number
+from moalign.dashboards.explorer.picks import (
+    PICKS,
+    candidates,
+    judged,
+    offered,
+    pool_of,
+    read_state,
+    taken,
+    texts_by_key,
+    weights_of,
+    with_own,
+)
+from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.scores import scores_of
+from moalign.dashboards.wording import listing, number, short
 from moalign.errors import DataError
-from moalign.exploring import Seen, Watch
-from moalign.frontiers.judging import SETTLED, Judgement, information, judge, next_pair, own_units
+from moalign.exploring import Scorers, Seen, Watch
+from moalign.frontiers.judging import SETTLED, Judgement
 
-_PROMPTS = 6  # of which the most telling pair is chosen
-_MOST = 60  # picks
+_ANSWERS = ("a", "b", "skip", "undo", "on", "reset")
 
 
-def examples_view(seen: Seen) -> html.Section:
+def examples_view(seen: Seen, live: Live | None = None) -> html.Section:
     """Two texts and three answers; below, what is known of the weights."""
     about = (
-        "Pick the better of two texts that points of the front gave to the same prompt. After a few picks the weights "
-        "are known well enough to be used."
+        "Pick the better of two texts that were written for the same prompt under different trade-offs. After a few "
+        "picks the weights are known well enough to be used."
     )
-    if not candidates(seen):
+    if not candidates(seen) and not _can_write(seen, live):
         return view(
             "examples", "Tell me by example", about, note("No two texts with all scores are stored in this run.")
         )
@@ -35,103 +46,126 @@ def examples_view(seen: Seen) -> html.Section:
         "examples",
         "Tell me by example",
         about,
-        html.P(id="pick-prompt", className="asked"),
+        dcc.Store(id="own-said"),
+        _sources(seen, live),
+        _own(seen, live),
         html.Div(
             [
-                html.Article(
-                    [
-                        html.P(id=f"pick-text-{letter}", className="said"),
-                        button(f"{letter.upper()} is better", f"pick-{letter}", "main"),
-                    ],
-                    className="answer",
-                )
-                for letter in "ab"
+                html.P(id="pick-prompt", className="asked", dir="auto"),
+                html.Div([_text(letter) for letter in "ab"], className="two"),
             ],
-            className="two",
+            id="pick-pair",
         ),
         html.Div(
-            [button("Neither: another pair", "pick-skip", "quiet"), button("Begin again", "pick-reset", "quiet")],
-            className="line",
+            [
+                button("Neither: another pair", "pick-skip", "quiet"),
+                button("Undo the last one", "pick-undo", "quiet"),
+                button("Begin again", "pick-reset", "quiet"),
+            ],
+            className="line wrap",
         ),
-        html.P(id="pick-state", className="note", **attributes(aria_live="polite")),
+        html.P(id="pick-state", className="note", role="status", tabIndex=-1),
         html.Div(id="pick-weights"),
-        button("Use these weights", "pick-use", "", disabled=True),
+        html.Div(
+            [
+                button("Use these weights", "pick-use", "main", disabled=True),
+                button("Go on picking", "pick-on", "", hidden=True),
+            ],
+            className="line wrap",
+        ),
+        copies_view(),
     )
 
 
-@lru_cache(maxsize=4)
-def candidates(seen: Seen) -> dict[str, list[Sample]]:
-    """The different texts of each prompt that have every score, for prompts with at least two."""
-    names = seen.run.objectives
-    found: dict[str, dict[str, Sample]] = {}
-    for sample in seen.samples:
-        if all(np.isfinite(sample.scores.get(name, np.nan)) for name in names) and sample.response.strip():
-            found.setdefault(sample.prompt, {}).setdefault(sample.response, sample)
-    return {prompt: list(texts.values()) for prompt, texts in found.items() if len(texts) > 1}
+def _text(letter: str) -> html.Article:
+    said = html.P(id=f"pick-text-{letter}", className="said", tabIndex=0, dir="auto")
+    return html.Article([said, button(f"{letter.upper()} is better", f"pick-{letter}", "main")], className="answer")
 
 
-@lru_cache(maxsize=4)
-def units(seen: Seen) -> Float[np.ndarray, " m"]:
-    """The range of each objective over all texts; 1 for a flat one."""
-    scores = scores_of(seen, [text for texts in candidates(seen).values() for text in texts])
-    span = np.ptp(scores, axis=0)
-    return np.where(span > 0, span, 1.0)
+def _learned(seen: Seen) -> list[str]:
+    """The objectives that score no new text by themselves."""
+    return [name for name, settings in seen.run.config.objectives.items() if settings.type is None]
 
 
-def scores_of(seen: Seen, texts: Sequence[Sample]) -> Float[np.ndarray, "n m"]:
-    """The scores of texts, in the objectives' own units."""
-    return np.array([[text.scores[name] for name in seen.run.objectives] for text in texts])
+def _can_write(seen: Seen, live: Live | None) -> bool:
+    return live is not None and not _learned(seen)
 
 
-def picked(rows: Any, m: int) -> Float[np.ndarray, "n m"]:
-    """The picks that a page remembers, as differences. Raises DataError for what no page of this run sends."""
-    try:
-        found = np.array(rows, dtype=float).reshape(-1, m)
-    except (TypeError, ValueError) as error:
-        raise DataError("the picks of this page are of another run; begin again") from error
-    if len(found) > _MOST or not np.isfinite(found).all():
-        raise DataError(f"{len(found)} picks; expected at most {_MOST} finite ones: begin again")
-    return found
+def _sources(seen: Seen, live: Live | None) -> html.Div:
+    """Whose prompts: those of the run, or one's own, where texts can be written and all objectives score them."""
+    options: list[Any] = [
+        {"label": "prompts of this run", "value": "run", "disabled": not candidates(seen)},
+        {"label": "a prompt of my own", "value": "own", "disabled": not _can_write(seen, live)},
+    ]
+    radio = dcc.RadioItems(
+        id="pick-from", options=options, value="run" if candidates(seen) else "own", className="choice"
+    )
+    if live is None:
+        why = ""
+    elif learned := _learned(seen):
+        verb = "is" if len(learned) == 1 else "are"
+        why = (
+            f"New texts cannot be judged here: {listing([short(name) for name in learned])} {verb} learned from pairs."
+        )
+    else:
+        why = ""
+    parts = [html.Span("Texts for"), radio, html.P(why, className="about", hidden=not why)]
+    group = attributes(aria_label="Prompts of the texts")
+    return html.Div(parts, className="field", role="group", hidden=live is None, **group)
 
 
-def offered(seen: Seen, judgement: Judgement, asked: Sequence[str], turn: int) -> dict[str, Any] | None:
-    """The pair of texts that says most, of a few prompts whose turn it is; None where no pair says anything.
-
-    `asked` are the pairs that were shown already, as `pair_key` writes them.
-    """
-    prompts, scale, m = list(candidates(seen)), units(seen), len(seen.run.objectives)
-    best: tuple[float, dict[str, Any]] | None = None
-    for at in range(min(_PROMPTS, len(prompts))):
-        prompt = prompts[(turn * _PROMPTS + at) % len(prompts)]
-        texts = candidates(seen)[prompt]
-        scores = scores_of(seen, texts) / scale
-        done = [
-            (i, j)
-            for key in asked
-            for named, i, j in [json.loads(key)]
-            if named == prompts.index(prompt) and i < len(texts) and j < len(texts)
-        ]
-        pair = next_pair(scores, judgement, done)
-        if pair is None:
-            continue
-        first, second = pair
-        difference = (scores[first] - scores[second]).reshape(1, m)
-        bits = float(information(difference, judgement)[0])
-        if best is None or bits > best[0]:
-            best = (bits, {"prompt": prompts.index(prompt), "a": first, "b": second})
-    return None if best is None else best[1]
+def _own(seen: Seen, live: Live | None) -> html.Div:
+    """A prompt of one's own, and texts for it from five points of the front."""
+    prompt = dcc.Textarea(id="own-prompt", value="", rows=3, dir="auto")
+    return html.Div(
+        [
+            html.Label([html.Span("Your prompt"), prompt], className="field tall"),
+            html.Div(
+                [button("Write five texts for it", "own-ask", ""), button("Stop", "own-stop", "quiet")],
+                className="line wrap",
+            ),
+            html.P(id="own-state", className="about state", role="status"),
+        ],
+        id="own",
+        hidden=bool(candidates(seen)),
+    )
 
 
-def pair_key(pair: Mapping[str, int]) -> str:
-    """A pair in a word that JSON can hold."""
-    return json.dumps([pair["prompt"], pair["a"], pair["b"]])
-
-
-def register(app: dash.Dash, watch: Watch) -> None:
+def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) -> None:
     """The callbacks of the view; what was picked stands in the page alone."""
-    if not candidates(watch.now()):
+    seen = watch.now()
+    if not candidates(seen) and not _can_write(seen, live):
         return
-    names = watch.now().run.objectives
+    _add_picks(app, watch, scorers, live)
+    _add_uses(app)
+    add_copies(app)
+    app.clientside_callback(
+        ClientsideFunction("texts", "ended"),
+        Output("asked", "data", allow_duplicate=True),
+        Input("pick-pair", "hidden"),
+        prevent_initial_call=True,
+    )
+    if live is None:
+        return
+    app.clientside_callback(
+        ClientsideFunction("texts", "askOwn"),
+        Output("asked", "data", allow_duplicate=True),
+        Input("own-ask", "n_clicks"),
+        State("own-prompt", "value"),
+        State("points-five", "data"),
+        State("live", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("texts", "stopOwn"),
+        Output("asked", "data", allow_duplicate=True),
+        Input("own-stop", "n_clicks"),
+        prevent_initial_call=True,
+    )
+
+
+def _add_picks(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) -> None:
+    chat = live is None or live.chat
 
     @app.callback(
         Output("picks", "data"),
@@ -139,22 +173,40 @@ def register(app: dash.Dash, watch: Watch) -> None:
         Output("pick-prompt", "children"),
         *[Output(f"pick-text-{letter}", "children") for letter in "ab"],
         *[Output(f"pick-text-{letter}", "data-scores") for letter in "ab"],
-        *[Output(f"pick-{letter}", "disabled") for letter in "ab"],
+        *[Output(f"pick-{name}", "disabled") for name in ("a", "b", "skip", "undo", "use")],
+        *[Output(name, "hidden") for name in ("pick-pair", "pick-on", "own", "pick-copies")],
         Output("pick-state", "children"),
+        Output("pick-state", "className"),
         Output("pick-weights", "children"),
-        Output("pick-use", "disabled"),
-        *[Input(f"pick-{what}", "n_clicks") for what in ("a", "b", "skip", "reset")],
+        *[Input(f"pick-{answer}", "n_clicks") for answer in _ANSWERS],
+        Input("pick-from", "value"),
+        Input("own-said", "data"),
         State("picks", "data"),
     )
     @in_thread
     def pick(*values: Any) -> tuple[Any, ...]:
-        seen, told = watch.now(), dash.ctx.triggered_id
-        before = values[-1] if told in ("pick-a", "pick-b", "pick-skip") else None
-        after = taken(seen, before, str(told).removeprefix("pick-"))
-        judgement = judge(picked(after["rows"], len(names)), 0)
-        after["pair"] = offered(seen, judgement, after["asked"], len(after["asked"]))
-        return shown(seen, after, judgement)
+        """One answer, and the next pair."""
+        seen, told = watch.now(), str(dash.ctx.triggered_id)
+        chosen, said, sent = values[-3:]
+        state, own = read_state(seen, sent), chosen == "own"
+        if told == "own-said" and said:
+            scores = _scores(seen, scorers, said, chat)
+            state = {**with_own(state, said["prompt"], said["texts"], scores), "pair": None}
+        elif told == "pick-from":
+            state = {**state, "pair": None}
+        return shown(seen, taken(seen, state, told.removeprefix("pick-")), own)
 
+
+def _scores(seen: Seen, scorers: Scorers, said: dict[str, Any], chat: bool) -> list[list[float]]:
+    """The scores of texts for a prompt of one's own, a row each. Raises DataError where an objective has no score."""
+    found = [each or {} for each in scores_of(seen, scorers, str(said["prompt"]), said["texts"], chat)]
+    rows = [[float(each.get(name, np.nan)) for name in seen.run.objectives] for each in found]
+    if not np.isfinite(np.array(rows)).all():
+        raise DataError("not every objective has a finite score for these texts; have others written")
+    return rows
+
+
+def _add_uses(app: dash.Dash) -> None:
     @app.callback(
         Output("wanted", "data", allow_duplicate=True),
         Input("pick-use", "n_clicks"),
@@ -166,60 +218,58 @@ def register(app: dash.Dash, watch: Watch) -> None:
         return {"weights": judged} if judged else dash.no_update
 
 
-def taken(seen: Seen, before: dict[str, Any] | None, answer: str) -> dict[str, Any]:
-    """What a page remembers after an answer ("a", "b", "skip"; anything else begins again)."""
-    if not before or before.get("run") != list(seen.run.objectives):
-        return {"run": list(seen.run.objectives), "token": seen.token, "rows": [], "asked": [], "pair": None}
-    if before["token"] != seen.token:  # the texts may be others now; the picks stay
-        return {**before, "token": seen.token, "asked": [], "pair": None}
-    pair = before["pair"]
-    if not pair:
-        return before
-    rows = list(before["rows"])
-    if answer in ("a", "b"):
-        texts = candidates(seen)[list(candidates(seen))[pair["prompt"]]]
-        scores = scores_of(seen, texts) / units(seen)
-        better, worse = (pair["a"], pair["b"]) if answer == "a" else (pair["b"], pair["a"])
-        rows.append((scores[better] - scores[worse]).tolist())
-    return {**before, "rows": rows, "asked": [*before["asked"], pair_key(pair)], "pair": None}
-
-
-def shown(seen: Seen, state: dict[str, Any], judgement: Judgement) -> tuple[Any, ...]:
+def shown(seen: Seen, state: dict[str, Any], own: bool) -> tuple[Any, ...]:
     """What the view shows, in the order of its outputs."""
-    names, count = seen.run.objectives, len(state["rows"])
-    own = own_units(judgement.mean, units(seen))
-    weights = dict(zip(names, own.tolist(), strict=True))
-    said = progress(count, judgement)
-    pair = state["pair"] if count < _MOST else None
-    if pair is None:
-        texts: list[Any] = [None, None]
-        prompt, said = "", said + " No pair is left that would say more."
-    else:
-        prompt = list(candidates(seen))[pair["prompt"]]
-        texts = [candidates(seen)[prompt][pair[side]] for side in "ab"]
+    names, count, judgement = seen.run.objectives, len(state["rows"]), judged(seen, state)
+    stop = (judgement.settled and count and not state["on"]) or count >= PICKS
+    texts, pair = texts_by_key(seen, state), None if stop else state["pair"]
+    if not stop and not (pair and set(pair) <= set(texts)):  # an undone pair is offered again
+        pair = offered(seen, state, judgement, pool_of(seen, state, own))
+    two = [texts[key] for key in pair] if pair else [None, None]
+    ended = "" if pair else ending(count, judgement, own, bool(state["own"]))
     return (
-        state,
-        weights if count else None,
-        prompt,
-        *(text.response if text else "" for text in texts),
-        *(json.dumps(text.scores) if text else None for text in texts),
-        *(text is None for text in texts),
-        said,
-        bars(names, judgement) if count else None,
+        {**state, "pair": pair},
+        weights_of(seen, judgement) if count else None,
+        two[0].prompt if two[0] else "",
+        *(text.response if text else "" for text in two),
+        *(json.dumps(dict(zip(names, text.scores.tolist(), strict=True))) if text else None for text in two),
+        *[not pair] * 3,
+        not state["asked"],
         not count,
+        not pair,
+        not (judgement.settled and count and not state["on"] and count < PICKS),
+        not own,
+        not count,
+        ended or progress(count, judgement),
+        "note ended" if ended and count else "note",
+        bars(names, judgement) if count else None,
     )
 
 
 def progress(count: int, judgement: Judgement) -> str:
-    """How well the weights are known after so many picks."""
+    """How well the weights are known after so many picks, and when they will be known well enough."""
     if not count:
         return "No picks yet."
-    known = f"After {count} {'pick' if count == 1 else 'picks'} the weights are known to about {judgement.spread:.0f}°"
-    return (
-        f"{known}: settled, more would change little."
-        if judgement.settled
-        else f"{known}; at {SETTLED:.0f}° they are settled."
-    )
+    return f"{_known(count, judgement)}; at {SETTLED:.0f}° they are settled."
+
+
+def ending(count: int, judgement: Judgement, own: bool, written: bool) -> str:
+    """Why there is nothing to pick."""
+    if own and not written:
+        return "Have texts written for your prompt, and pick from them."
+    if not count:
+        return "These texts do not differ in what they score: there is nothing to pick. Have others written."
+    if judgement.settled:
+        return f"Settled. {_known(count, judgement)}, and more picks would change little."
+    if count >= PICKS:
+        return f"{_known(count, judgement)}. That is as many picks as this page takes: these texts tell no more."
+    more = "Have others written, or use what is known." if own else "Use what is known."
+    return f"{_known(count, judgement)}. No pair is left that would say more. {more}"
+
+
+def _known(count: int, judgement: Judgement) -> str:
+    picks = "pick" if count == 1 else "picks"
+    return f"After {count} {picks} the weights are known to about {judgement.spread:.0f}°"
 
 
 def bars(names: Sequence[str], judgement: Judgement) -> html.Div:
@@ -230,8 +280,8 @@ def bars(names: Sequence[str], judgement: Judgement) -> html.Div:
         said = f"{number(low, 2)} to {number(high, 2)}"
         rows.append(estimate(at, name, (mean, low, high), (0.0, 1.0), number(mean, 2), said))
     about = (
-        "Weights per range of the texts' scores, with 90 % intervals. What is used is the same in the objectives' own "
-        "units."
+        "How much the whole range of an objective's stored scores counts, with 90 % intervals. What is used and "
+        "copied is the same in the units of the run's own weights."
     )
     return html.Div(
         [

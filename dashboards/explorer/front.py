@@ -1,6 +1,6 @@
 """The front, where a click on a point makes it the current trade-off."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,16 +8,27 @@ import dash
 from dash import Input, Output, dcc, html
 
 from moalign.dashboards.explorer import many
-from moalign.dashboards.explorer.parts import attributes, data_of, drawing, graph_of, in_thread, note, plain, view
+from moalign.dashboards.explorer.parts import (
+    attributes,
+    chooser,
+    data_of,
+    drawing,
+    graph_of,
+    in_thread,
+    note,
+    plain,
+    view,
+)
 from moalign.dashboards.front import front_figure
+from moalign.dashboards.marks import FrontInfo
 from moalign.dashboards.pairs import PairsInfo, pairs_figure, pairs_info
 from moalign.dashboards.parallel import parallel_figure, parallel_info
+from moalign.dashboards.plane import CROWD, SMALL
 from moalign.dashboards.theme import INK
 from moalign.dashboards.wording import preference_text, short
 from moalign.exploring import Seen, Watch
 
 CURRENT = "current trade-off"
-_BARS = 200  # points whose intervals can be told apart
 _PAIRS = 6  # small planes of a front of more than three objectives
 
 
@@ -42,36 +53,46 @@ def front_view(seen: Seen) -> html.Section:
         f"What can be had of one objective, for how much of another. {about} Select a point and it is the trade-off.",
         html.Div(id="front-note"),
         html.Div(drawings, className="grid" if m > 3 else ""),
-        _key(m),
-        html.Label(
-            [
-                html.Span("Go to a point"),
-                dcc.Dropdown(id="goto", options=[], placeholder="by what it was asked for", maxHeight=320),
-            ],
-            className="field wide",
+        html.Ul(id="front-key", className="key"),
+        chooser(
+            "Go to a point",
+            dcc.Dropdown(id="goto", options=[], placeholder="by what it was asked for", maxHeight=320),
+            "field wide",
         ),
         *([html.H3("All objectives at once"), drawing("parallel", "Parallel coordinates")] if m == 3 else ()),
-        *(many.many_view() if m > 3 else ()),
+        *(many.many_view(seen) if m > 3 else ()),
     )
 
 
-def _key(m: int) -> html.Ul:
+def key(info: FrontInfo) -> list[html.Li]:
+    """What the marks and lines mean, of those that are drawn."""
+    m, bars = len(info.objectives), len(info.marks) <= (CROWD if len(info.objectives) <= 3 else SMALL)
     entries = [
-        ("●", "on the front: no other adapter is as good in everything and better in something", "accent"),
-        ("✕", "dominated: another adapter is better", ""),
-        ("○", "a blend of trained adapters, measured but not trained", "accent"),
-        ("◆", "the base model", ""),
-        ("◯", "the current trade-off, as measured or predicted", "ink"),
+        (
+            "●",
+            "on the front: no other adapter is as good in everything and better in something",
+            "accent",
+            info.on_front,
+        ),
+        ("✕", "dominated: another adapter is better", "faint", info.dominated),
+        (
+            "┼",
+            "thin lines through a mark: its interval, of 95 % over the prompts",
+            "accent",
+            info.marks if bars else (),
+        ),
+        ("▒", f"the pale band: {info.band_meaning}", "accent", info.band),
+        ("○", "a blend of trained adapters, measured but not trained", "accent", info.blends),
+        ("╌", "dashed: along the blends of two adapters", "accent", info.paths if m <= 3 else ()),
+        ("┄", "dotted: the exact front" if m == 2 else "the net: the exact front", "", info.exact if m <= 3 else ()),
+        ("◆", "the base model", "", (info.base,) if info.base else ()),
+        ("◯", "the current trade-off, as measured or predicted", "ink", info.marks),
     ]
-    if m <= 3:
-        entries.insert(4, ("┄", "dotted: the exact front, where it is known", ""))
-    return html.Ul(
-        [
-            html.Li([html.Span(glyph, className=f"glyph {kind}", **attributes(aria_hidden="true")), meaning])
-            for glyph, meaning, kind in entries
-        ],
-        className="key",
-    )
+    return [
+        html.Li([html.Span(glyph, className=f"glyph {kind}", **attributes(aria_hidden="true")), meaning])
+        for glyph, meaning, kind, there in entries
+        if there
+    ]
 
 
 @lru_cache(maxsize=4)
@@ -93,14 +114,7 @@ def drawn(seen: Seen, at: int) -> dict[str, Any]:
         return plain(front_figure(info))
     figure = front_figure(info) if m <= 3 else pairs_figure(planes(seen).split()[at])
     found = plain(figure.update_layout(showlegend=False))
-    traces = found["data"] if len(info.marks) <= _BARS else [_thinned(trace) for trace in found["data"]]
-    return {**found, "data": [*traces, _ring(axes_of(seen)[at])]}
-
-
-def _thinned(trace: dict[str, Any]) -> dict[str, Any]:
-    """A trace of a crowd: small marks without bars."""
-    rest = {name: value for name, value in trace.items() if not name.startswith("error_")}
-    return {**rest, "marker": {**trace["marker"], "size": 4}} if "marker" in trace else rest
+    return {**found, "data": [*found["data"], _ring(axes_of(seen)[at])]}
 
 
 def _ring(axes: Sequence[int]) -> dict[str, Any]:
@@ -120,10 +134,11 @@ def _ring(axes: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def choices(seen: Seen) -> list[dict[str, str]]:
-    """Every point by what was asked of it, those on the front first."""
+def choices(seen: Seen, among: Collection[str] | None = None) -> list[dict[str, str]]:
+    """Every point, or those among some, by what was asked of it, those on the front first."""
     ours = {point.adapter for point in seen.on_front}
-    ordered = sorted(seen.front, key=lambda point: point.adapter not in ours)
+    kept = [point for point in seen.front if among is None or point.adapter in among]
+    ordered = sorted(kept, key=lambda point: point.adapter not in ours)
     return [
         {
             "label": preference_text(point.preference, seen.front.objectives)
@@ -136,7 +151,8 @@ def choices(seen: Seen) -> list[dict[str, str]]:
 
 def remarks(seen: Seen) -> list[Any]:
     """What is unusual about the front, a sentence each."""
-    told = [seen.info.note, *seen.left_out[:3]]
+    # Where there is nothing to draw, the drawing itself says why.
+    told = [seen.info.note if seen.info.marks else "", *seen.left_out[:3]]
     if len(seen.left_out) > 3:
         told.append(f"{len(seen.left_out) - 3} more points are left out for such reasons.")
     return [note(text) for text in told if text]
@@ -146,30 +162,37 @@ def register(app: dash.Dash, watch: Watch) -> None:
     """The callbacks of the view."""
     m = len(watch.now().run.objectives)
     names = names_of(m)
-    clicks = [*names, *(["matrix"] if m > 3 else [])]
+    clicks = [*names, *(["matrix"] if m > 3 else ["parallel"] if m == 3 else [])]
+    lists = ["goto", *(["goto-inside"] if m > 3 else [])]
 
     for at, name in enumerate(names):
         _add_drawing(app, watch, at, name)
 
-    @app.callback(Output("front-note", "children"), Output("goto", "options"), Input("state", "data"))
+    @app.callback(
+        Output("front-note", "children"),
+        Output("goto", "options"),
+        Output("front-key", "children"),
+        Input("state", "data"),
+    )
     @in_thread
-    def say(_state: str) -> tuple[Any, Any]:
+    def say(_state: str) -> tuple[Any, Any, Any]:
         seen = watch.now()
-        return remarks(seen), choices(seen)
+        drawn_at_all = seen.info.marks and m > 1
+        return remarks(seen), choices(seen), key(seen.info) if drawn_at_all else []
 
     @app.callback(
         Output("wanted", "data", allow_duplicate=True),
         *[Output(graph_of(name), "clickData") for name in clicks],
         *[Input(graph_of(name), "clickData") for name in clicks],
-        Input("goto", "value"),
+        *[Input(name, "value") for name in lists],
         prevent_initial_call=True,
     )
     @in_thread
     def choose(*values: Any) -> tuple[Any, ...]:
         """A point's weights; the click is forgotten, so that the same point may be selected again."""
-        *given, named = values
         which: Any = dash.ctx.triggered_id
-        adapter = named if which == "goto" else clicked(given[clicks.index(which["name"])])
+        at = len(clicks) + lists.index(which) if which in lists else clicks.index(which["name"])
+        adapter = values[at] if which in lists else clicked(values[at])
         point = watch.now().points.get(adapter)
         chosen = dash.no_update if point is None else {"weights": wanted(point.preference.weights, watch)}
         return chosen, *([None] * len(clicks))
@@ -177,7 +200,7 @@ def register(app: dash.Dash, watch: Watch) -> None:
     if m == 3:
         _add_parallel(app, watch)
     if m > 3:
-        many.register(app, watch)
+        many.register(app, watch, choices)
 
 
 def _add_drawing(app: dash.Dash, watch: Watch, at: int, name: str) -> None:

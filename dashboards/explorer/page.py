@@ -57,7 +57,7 @@ def page(seen: Seen, siblings: list[str], live: Live | None) -> html.Div:
                         [
                             front_view(seen),
                             reading_view(seen, live),
-                            examples_view(seen),
+                            examples_view(seen, live),
                             training_view(seen),
                             comparing_view(seen, siblings),
                             exporting_view(seen),

@@ -4,7 +4,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from moalign.dashboards.explorer.parts import attributes, badge, button, colour_of, drawing
+from moalign.dashboards.explorer.parts import attributes, badge, button, chooser, colour_of, drawing
 from moalign.dashboards.wording import short
 from moalign.exploring import Seen
 
@@ -23,7 +23,7 @@ def tradeoff_panel(seen: Seen) -> html.Details:
                     html.Div(
                         [
                             button("Even", "even", "quiet"),
-                            html.Label([html.Span("Policy"), _policies()], className="field"),
+                            chooser("Policy", _policies()),
                         ],
                         className="line",
                     ),
@@ -45,7 +45,7 @@ def tradeoff_panel(seen: Seen) -> html.Details:
 
 
 def _control(at: int, name: str, weight: float) -> html.Div:
-    shown = short(name, 28)
+    shown = short(name, 22)  # what there is room for: the end of a name often tells it from others
     return html.Div(
         [
             html.Div(
@@ -94,12 +94,8 @@ def _map(names: tuple[str, ...]) -> list[Any]:
     options = [{"label": f"how much {short(name, 20)} it gives", "value": name} for name in names]
     return [
         drawing("simplex", "Map of the weights; the sliders choose the same", "map"),
-        html.Label(
-            [
-                html.Span("Shade by"),
-                dcc.Dropdown(id="shade", options=options, value=None, placeholder="nothing", searchable=False),
-            ],
-            className="field",
+        chooser(
+            "Shade by", dcc.Dropdown(id="shade", options=options, value=None, placeholder="nothing", searchable=False)
         ),
     ]
 

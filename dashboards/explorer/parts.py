@@ -19,6 +19,11 @@ _GLYPHS = {
     "cross": "✚",
     "star": "★",
     "hexagon": "⬢",
+    "triangle-down": "▼",
+    "pentagon": "⬟",
+    "hourglass": "⧗",
+    "bowtie": "⧓",
+    "hexagram": "✶",
 }
 
 
@@ -71,7 +76,7 @@ def drawing(name: str, label: str, kind: str = "wide", figure: go.Figure | None 
             html.Div(
                 graph, role="img", className=f"drawing {kind}", id=f"drawing-{name}", **attributes(aria_label=label)
             ),
-            html.Figcaption(saves, className="saves"),
+            html.Div(saves, className="saves"),
         ]
     )
 
@@ -145,13 +150,23 @@ def button(text: str, name: str, kind: str = "", **more: Any) -> html.Button:
     return html.Button(text, id=name, type="button", className=kind, n_clicks=0, **more)
 
 
+def chooser(text: str, dropdown: Any, kind: str = "field", unseen: bool = False, hidden: bool = False) -> html.Label:
+    """A dropdown with its label, which a screen reader hears before the value.
+
+    Dash names a dropdown by its value, and by what is called <id>-value-count: a count that stands there only where
+    several may be chosen. Here it is the label.
+    """
+    told = html.Span(text, id=f"{dropdown.id}-value-count", className="unseen" if unseen else "")
+    return html.Label([told, dropdown], className=kind, hidden=hidden)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str, numeric: bool = True) -> html.Div:
     """A table whose first column names the row; it scrolls sideways where it is too wide, by keyboard as well."""
     kind = "number" if numeric else ""
     body = [
         html.Tr([html.Th(row[0], scope="row"), *(html.Td(cell, className=kind) for cell in row[1:])]) for row in rows
     ]
-    heading = html.Tr([html.Th(text, scope="col", className=kind if at else "") for at, text in enumerate(head)])
+    heading = html.Tr([_heading(text, kind if at else "") for at, text in enumerate(head)])
     return html.Div(
         html.Table([html.Thead(heading), html.Tbody(body)]),
         className="scroll",
@@ -159,6 +174,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str, numeri
         role="region",
         **attributes(aria_label=label),
     )
+
+
+def _heading(text: str, kind: str) -> html.Th | html.Td:
+    """The head of a column; one without a name is no heading."""
+    return html.Th(text, scope="col", className=kind) if text else html.Td(className=kind)
 
 
 def view(name: str, title: str, about: str, *body: Any) -> html.Section:

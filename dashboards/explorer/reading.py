@@ -1,20 +1,21 @@
-"""Texts side by side, as they are written, and what the objectives say of them."""
+"""Texts side by side, written now or stored when the points were measured, and what the objectives say of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import dash
 from dash import ClientsideFunction, Input, Output, State, dcc, html
 
-from moalign.dashboards.explorer.parts import attributes, badge, button, in_thread, note, table, view
-from moalign.dashboards.wording import number, preference_text, short, span_decimals
+from moalign.dashboards.explorer.parts import attributes, button, chooser, in_thread, view
+from moalign.dashboards.explorer.scores import Told, add_scores, scored
+from moalign.dashboards.explorer.stored import five_points, others, shown_stored, stored_prompts
+from moalign.dashboards.records import BASE
+from moalign.dashboards.wording import short
 from moalign.errors import DataError
-from moalign.exploring import Scorers, Seen, Watch
-from moalign.serving.names import served_names
+from moalign.exploring import Scorers, Seen, Watch, wish_of
 
-FIVE = 5  # points of the front that answer the same prompt
-_LONGEST = 100_000  # characters of a text that is scored
+_SHOWN = 150  # characters of a prompt in a list
 
 
 @dataclass(frozen=True)
@@ -32,54 +33,109 @@ def live_store(live: Live | None) -> dict[str, Any]:
 
 
 def reading_view(seen: Seen, live: Live | None) -> html.Section:
-    """Two columns and a grid of five; without a server that writes, how to start one."""
-    about = (
-        "The same prompt and the same seed under two trade-offs: A is the current one, B another. Change A while you "
-        "read, and ask again."
-    )
-    if live is None:
-        command = html.Code(f"moalign serve {seen.run.folder}")
-        how = html.P(["To write texts here, stop this page and open the run with ", command, " instead."])
-        return view("read", "Read", about, html.Div(how, className="note"), html.Div(id="answers-unused", hidden=True))
-    prompt = dcc.Textarea(id="prompt", value=_first(seen), rows=3, maxLength=8000)
+    """Two columns and a grid of five; without a server that writes, of stored samples alone."""
+    about = "The same prompt under two trade-offs: A is the current one, B another. Move A while you read."
+    source = "stored" if live is None else "live"
     return view(
         "read",
         "Read",
         about,
-        html.Label([html.Span("Prompt"), prompt], className="field tall"),
+        dcc.Store(id="stored"),
         html.Div(
             [
-                _number("seed", "Seed", 0, 0, 2**31),
-                _number("tokens", "At most tokens", min(128, live.max_tokens), 1, live.max_tokens),
-                _number("heat", "Temperature", 1, 0, 2),
-                button("Ask both", "ask", "main"),
-                button("Ask five points of the front", "ask-five"),
-                button("Stop", "stop", "quiet"),
+                _sources(live),
+                *(() if live is None else _asking(seen, live)),
+                _choosing(seen, live),
+                html.P(id="reading-state", className="about state", role="status"),
+                html.Div(
+                    [
+                        _column(
+                            "a", "A", html.P(id="name-a", className="who"), button("Keep it as B", "keep", "quiet")
+                        ),
+                        _column("b", "B", _others()),
+                    ],
+                    className="two",
+                ),
+                html.Div([html.Div(id="scores")], className="only-live"),
+                html.Div([html.Div(id="stored-scores")], className="only-stored"),
+                html.H3("Five points of the front"),
+                html.P("From one end of the front to the other, for the same prompt.", className="about"),
+                button("Ask five points of the front", "ask-five", "only-live") if live else None,
+                html.Div(id="five", className="five"),
+                html.Div([html.Div(id="five-scores")], className="only-live"),
+                html.Div([html.Div(id="stored-five-scores")], className="only-stored"),
             ],
-            className="line wrap",
+            id="reading",
+            **attributes(data_source=source),
         ),
+    )
+
+
+def _sources(live: Live | None) -> html.Div:
+    options = [{"label": "written now", "value": "live"}, {"label": "stored samples", "value": "stored"}]
+    radio = dcc.RadioItems(id="source", options=options, value="live" if live else "stored", className="choice")
+    return html.Div(
+        [html.Span("Texts"), radio],
+        className="field",
+        role="group",
+        hidden=live is None,
+        **attributes(aria_label="Which texts are shown"),
+    )
+
+
+def _asking(seen: Seen, live: Live) -> tuple[html.Div, ...]:
+    prompts = stored_prompts(seen)
+    prompt = dcc.Textarea(id="prompt", value=prompts[0] if prompts else "", rows=3, dir="auto")
+    return (
         html.Div(
             [
-                _column("a", "A", html.P(id="name-a", className="who")),
-                _column(
-                    "b",
-                    "B",
-                    html.Label(
-                        [
-                            html.Span("Trade-off of B", className="unseen"),
-                            dcc.Dropdown(id="other", options=[], value="base", clearable=False, maxHeight=300),
-                        ],
-                        className="who",
-                    ),
-                    button("Keep the current one as B", "keep", "quiet"),
+                html.Label([html.Span("Prompt"), prompt], className="field tall"),
+                html.Div(
+                    [
+                        _number("seed", "Seed", 0, 0, 2**31),
+                        _number("tokens", "At most tokens", min(128, live.max_tokens), 1, live.max_tokens),
+                        _number("heat", "Temperature", 1, 0, 2),
+                        button("Ask both", "ask", "main"),
+                        button("Stop", "stop", "quiet"),
+                    ],
+                    className="line wrap",
                 ),
             ],
-            className="two",
+            className="only-live",
         ),
-        html.Div(id="scores"),
-        html.Div(id="five", className="five", **attributes(aria_live="polite")),
-        html.Div(id="five-scores"),
     )
+
+
+def _choosing(seen: Seen, live: Live | None) -> html.Div:
+    """What can be chosen of the stored texts, and what they are."""
+    prompts = stored_prompts(seen)
+    how = "" if live else " To have texts written here for any prompt, stop this page and open the run with "
+    command = () if live else (html.Code(f"moalign serve {seen.run.folder.resolve().name}"), " instead.")
+    if not prompts:
+        return html.Div(html.P(["No texts are stored in this run.", how, *command], className="note"))
+    about = (
+        "Stored samples: what measured points wrote when they were measured. Each column shows the point that is "
+        "nearest to its trade-off."
+    )
+    options = [{"label": short(prompt, _SHOWN), "value": at} for at, prompt in enumerate(prompts)]
+    prompt = dcc.Dropdown(id="stored-prompt", options=options, value=0, clearable=False, maxHeight=320)
+    return html.Div(
+        [
+            html.P([about, how, *command], className="note"),
+            chooser("Prompt of this run", prompt),
+            html.P(id="stored-asked", className="asked", dir="auto"),
+            html.Div(
+                [button("Another sample", "another"), html.P(id="stored-place", className="about")],
+                className="line wrap",
+            ),
+        ],
+        className="only-stored",
+    )
+
+
+def _others() -> html.Label:
+    found = dcc.Dropdown(id="other", options=[], value=BASE, clearable=False, maxHeight=300)
+    return chooser("Trade-off of B", found, "who", unseen=True)
 
 
 def _number(name: str, label: str, value: int, low: int, high: int) -> html.Label:
@@ -88,94 +144,49 @@ def _number(name: str, label: str, value: int, low: int, high: int) -> html.Labe
 
 
 def _column(name: str, letter: str, *head: Any) -> html.Article:
+    # texts.js writes these two, as text. A reader of the screen is told once, when a text has come to its end.
+    said = html.P(
+        id=f"text-{name}",
+        className="said",
+        tabIndex=0,
+        dir="auto",
+        role="group",
+        **attributes(aria_label=f"Text {letter}"),
+    )
     return html.Article(
         [
             html.Div([html.Span(letter, className="letter"), *head], className="head"),
-            # Written by explorer.js, as text.
-            html.P(id=f"text-{name}", className="said", **attributes(aria_live="polite", aria_label=f"Text {letter}")),
-            html.P(id=f"state-{name}", className="about"),
+            said,
+            html.P(id=f"state-{name}", className="about state"),
         ],
         className="answer",
     )
 
 
-def _first(seen: Seen) -> str:
-    return seen.samples[0].prompt if seen.samples else ""
-
-
-def others(seen: Seen) -> list[dict[str, str]]:
-    """Who may stand in column B: the base and every point by the name that the server knows it by."""
-    found = [{"label": "base model", "value": "base"}]
-    if not len(seen.front):
-        return found
-    names = seen.front.objectives
-    return found + [
-        {"label": preference_text(point.preference, names), "value": name}
-        for name, point in served_names(seen.run).items()
-    ]
-
-
-def five_points(seen: Seen) -> list[dict[str, str]]:
-    """Five points of the front, from one end of it to the other by the first objective, by their served names."""
-    if not len(seen.front):
-        return []
-    names = {point.adapter: name for name, point in served_names(seen.run).items()}
-    first = seen.front.objectives[0]
-    along = sorted(seen.on_front, key=lambda point: point.values[first])
-    places = {round(at * (len(along) - 1) / max(FIVE - 1, 1)) for at in range(FIVE)}
-    return [
-        {"model": names[along[at].adapter], "label": preference_text(along[at].preference, seen.front.objectives)}
-        for at in sorted(places)
-    ]
-
-
-def scored(
-    names: Sequence[str], heads: Sequence[str], scores: Sequence[Mapping[str, float]], compare: bool
-) -> html.Div | html.P:
-    """Scores of texts in a table, a column each; of two, how the second differs from the first, by sign and word."""
-    known = [name for name in names if all(name in each for each in scores)]
-    if not known or not scores:
-        return note("No objective of this run can score a text by itself.")
-    rows = []
-    for name in known:
-        values = [each[name] for each in scores]
-        places = span_decimals(values)
-        row: list[Any] = [
-            html.Span([badge(list(names).index(name)), short(name)]),
-            *(number(v, places) for v in values),
-        ]
-        if compare:
-            row.append(difference(values[1] - values[0], places))
-        elif max(values) > min(values):
-            best = values.index(max(values))
-            row[best + 1] = html.Span([html.Strong(row[best + 1]), html.Span(" ▲ most", className="mark")])
-        rows.append(row)
-    left = [short(name) for name in names if name not in known]
-    missing = [note(f"Learned from pairs, and not scored here: {', '.join(left)}.")] if left else []
-    last = ["B less A"] if compare else []
-    return html.Div([table(["score", *heads, *last], rows, "Scores of the texts"), *missing])
-
-
-def difference(less: float, places: int) -> str:
-    """A difference by sign and word.
-
-    >>> difference(0.5, 1), difference(-0.5, 1), difference(0.0, 1)
-    ('▲ 0.5 more in B', '▼ 0.5 less in B', '= the same')
-    """
-    if round(less, places) == 0:
-        return "= the same"
-    return f"▲ {number(less, places)} more in B" if less > 0 else f"▼ {number(-less, places)} less in B"
-
-
 def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) -> None:
-    """The callbacks of the view; the texts themselves come by explorer.js from the server's own interface."""
-    if live is None:
-        return
-    names = watch.now().run.objectives
+    """The callbacks of the view; texts that are written now come by texts.js from the server's own interface."""
+    app.clientside_callback(
+        ClientsideFunction("texts", "source"), Output("reading", "data-source"), Input("source", "value")
+    )
+    app.clientside_callback(
+        ClientsideFunction("texts", "stored"),
+        Output("asked", "data"),
+        Input("stored", "data"),
+        State("source", "value"),
+    )
+    _add_names(app, watch)
+    if stored_prompts(watch.now()):
+        _add_stored(app, watch)
+    if live is not None:
+        _add_asking(app)
+        add_scores(app, watch, scorers, live.chat)
+
+
+def _add_asking(app: dash.Dash) -> None:
     asking = [State(name, "value") for name in ("prompt", "seed", "tokens", "heat")]
     app.clientside_callback(
-        ClientsideFunction("explorer", "ask"),
-        Output("asked", "data"),
+        ClientsideFunction("texts", "ask"),
+        Output("asked", "data", allow_duplicate=True),
         Input("ask", "n_clicks"),
         *asking,
         State("plan", "data"),
@@ -185,7 +196,7 @@ def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) 
         prevent_initial_call=True,
     )
     app.clientside_callback(
-        ClientsideFunction("explorer", "askFive"),
+        ClientsideFunction("texts", "askFive"),
         Output("asked", "data", allow_duplicate=True),
         Input("ask-five", "n_clicks"),
         *asking,
@@ -194,40 +205,14 @@ def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) 
         prevent_initial_call=True,
     )
     app.clientside_callback(
-        ClientsideFunction("explorer", "stop"),
+        ClientsideFunction("texts", "stop"),
         Output("asked", "data", allow_duplicate=True),
         Input("stop", "n_clicks"),
         prevent_initial_call=True,
     )
-    _add_names(app, watch, names)
-    _add_scores(app, watch, scorers, live.chat)
 
 
-def _add_scores(app: dash.Dash, watch: Watch, scorers: Scorers, chat: bool) -> None:
-    names = watch.now().run.objectives
-
-    @app.callback(
-        Output("scores", "children"),
-        Output("five-scores", "children"),
-        Input("said", "data"),
-        prevent_initial_call=True,
-    )
-    @in_thread
-    def score(said: dict[str, Any] | None) -> tuple[Any, Any]:
-        """Score texts that have been written to their end; none while others are being written."""
-        if not said:
-            return dash.no_update, dash.no_update
-        texts = [str(text) for text in said["texts"]]
-        if len(texts) > FIVE or sum(map(len, texts)) > _LONGEST:
-            raise DataError(f"{len(texts)} texts are too much to score here; expected at most {FIVE}, and short ones")
-        asked = [{"role": "user", "content": said["prompt"]}] if chat else said["prompt"]
-        found = scorers.score(watch.now().run, asked, texts)
-        compare = said["kind"] == "two"
-        shown = scored(names, ["A", "B"] if compare else [str(head) for head in said["heads"]], found, compare)
-        return (shown, None) if compare else (dash.no_update, shown)
-
-
-def _add_names(app: dash.Dash, watch: Watch, names: tuple[str, ...]) -> None:
+def _add_names(app: dash.Dash, watch: Watch) -> None:
     @app.callback(
         Output("other", "options"),
         Output("points-five", "data"),
@@ -248,11 +233,55 @@ def _add_names(app: dash.Dash, watch: Watch, names: tuple[str, ...]) -> None:
         prevent_initial_call=True,
     )
     @in_thread
-    def keep(_clicks: int, plan: dict[str, Any]) -> tuple[Any, str]:
-        label = " · ".join(f"{short(name, 14)} {plan['weights'][name]:.2f}" for name in names)
+    def keep(_clicks: int, plan: dict[str, Any] | None) -> tuple[Any, Any]:
+        if not plan or "weights" not in plan:
+            raise DataError("nothing is planned yet, so that there is nothing to keep")
+        label = " · ".join(f"{short(name, 14)} {weight:.2f}" for name, weight in plan["weights"].items())
         return {"weights": plan["weights"], "policy": plan["policy"], "label": label}, "kept"
 
     @app.callback(Output("name-a", "children"), Input("bar", "children"))
     @in_thread
-    def name(bar: str) -> str:
-        return f"current: {bar}"
+    def name(bar: str | None) -> str:
+        return f"current: {bar}" if bar else ""
+
+
+def _add_stored(app: dash.Dash, watch: Watch) -> None:
+    @app.callback(
+        Output("stored", "data"),
+        Output("stored-asked", "children"),
+        Output("stored-place", "children"),
+        Output("stored-scores", "children"),
+        Output("stored-five-scores", "children"),
+        Input("source", "value"),
+        Input("stored-prompt", "value"),
+        Input("another", "n_clicks"),
+        Input("plan", "data"),
+        Input("other", "value"),
+        Input("state", "data"),
+        State("kept", "data"),
+        State("weights", "data"),
+    )
+    @in_thread
+    def show(
+        source: str, at: int | None, turn: int, plan: Any, other: str, _state: str, kept: Any, weights: Any
+    ) -> Any:
+        """Texts that are stored, for whatever A and B are now."""
+        if source != "stored":
+            return None, "", "", None, None
+        seen = watch.now()
+        prompts, names = stored_prompts(seen), seen.run.objectives
+        prompt = prompts[min(int(at or 0), len(prompts) - 1)]
+        asked = (plan or {}).get("weights") or weights
+        wish_of(asked, names)  # of this run
+        found = shown_stored(seen, prompt, turn or 0, asked, other, (kept or {}).get("weights"))
+        two, five = (
+            [Told(head, each["scores"], each["mean"]) for head, each in zip(heads, found[kind], strict=True)]
+            for kind, heads in (("two", ("A", "B")), ("five", [each["head"] for each in found["five"]]))
+        )
+        told = {kind: [_written(each) for each in voices] for kind, voices in found.items()}
+        long = prompt if short(prompt, _SHOWN) != prompt else ""
+        return told, long, "", scored(names, two, True), scored(names, five, False) if five else None
+
+
+def _written(voice: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: voice[name] for name in ("text", "state", "head") if name in voice}

@@ -8,7 +8,8 @@ from typing import Any
 
 def snippets(weights: Mapping[str, float], policy: str | None, origin: str, chat: bool) -> dict[str, str]:
     """The weights as JSON, and a request with them, as a shell and as Python send it."""
-    shown = {name: round(weight, 4) for name, weight in weights.items()}
+    # Digits, not decimals: where units are wide apart, a weight of 0.00004 may count as much as the others.
+    shown = {name: float(f"{weight:.4g}") for name, weight in weights.items()}
     asked: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]} if chat else {"prompt": "Hello"}
     extra = {"weights": shown, **({"policy": policy} if policy else {})}
     body = json.dumps({"model": "moalign", **asked, **extra}, ensure_ascii=False)

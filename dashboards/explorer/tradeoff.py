@@ -15,11 +15,11 @@ from moalign.dashboards.explorer.parts import (
     plain,
 )
 from moalign.dashboards.explorer.snippets import snippets
+from moalign.dashboards.explorer.wishing import granted, limits
 from moalign.dashboards.shading import map_shade
 from moalign.dashboards.simplex import simplex_figure, simplex_info
 from moalign.dashboards.sliders import moved
 from moalign.dashboards.tradeoff import TradeoffInfo, tradeoff_info
-from moalign.dashboards.wishes import at_least
 from moalign.dashboards.wording import number, short, span_decimals
 from moalign.errors import UserError
 from moalign.exploring import Seen, Watch, wish_of
@@ -177,22 +177,25 @@ def _add_wishes(app: dash.Dash, watch: Watch, names: tuple[str, ...]) -> None:
     @app.callback(
         Output("found", "children"),
         Output("wanted", "data", allow_duplicate=True),
+        Output("policy", "value", allow_duplicate=True),
         Input("find", "n_clicks"),
+        State("policy", "value"),
         *[State(f"least-{at}", "value") for at in range(len(names))],
         prevent_initial_call=True,
     )
     @in_thread
-    def find(_clicks: int, *least: float | None) -> tuple[str, Any]:
+    def find(_clicks: int, policy: str | None, *least: float | None) -> tuple[str, Any, Any]:
         given = {name: float(value) for name, value in zip(names, least, strict=True) if value is not None}
         if not given:
-            return "Give a number for at least one objective.", dash.no_update
+            return "Give a number for at least one objective.", dash.no_update, dash.no_update
         seen = watch.now()
-        if seen.calibration is None:
-            return "At least two adapters must have been measured for this.", dash.no_update
-        found = at_least(seen.calibration, names, given)
-        if found.reached:
-            return f"{found.note} The weights above ask for it.", {"weights": found.weights}
-        return f"{found.note} The weights above ask for what comes nearest.", {"weights": found.weights}
+        if not len(seen.front):
+            return "No adapter has been measured yet.", dash.no_update, dash.no_update
+        found = granted(seen, given, works(seen), policy)
+        end = "ask for it" if found.reached else "ask for what comes nearest"
+        changed = "" if found.offer.policy == policy else f", by policy {found.offer.policy}"
+        said = f"{found.note} The weights above{changed} {end}. {limits(seen)}".strip()
+        return said, {"weights": found.offer.weights}, found.offer.policy
 
 
 def _add_map(app: dash.Dash, watch: Watch, names: tuple[str, ...]) -> None:

@@ -37,12 +37,15 @@ def explore(
     run: RunFolder,
     host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="the port; 0 takes a free one")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="MOALIGN_API_KEY", help="asked of every browser; the environment hides it")
+    ] = None,
 ) -> None:
     """Show a run in the browser, also while a sweep writes it; `serve` shows it with texts written live."""
     from moalign.dashboards.explorer.app import explore_run
     from moalign.runs import Run
 
-    explore_run(Run.open(run), host=host, port=port, say=lambda line: typer.echo(line, err=True))
+    explore_run(Run.open(run), host=host, port=port, api_key=api_key, say=lambda line: typer.echo(line, err=True))
 
 
 def compare(

@@ -70,6 +70,7 @@ def serve(
     max_tokens: Annotated[int, typer.Option(min=1, help="the most that a request may ask for")] = 1024,
     seconds: Annotated[float, typer.Option(min=1, help="the most that a request may take")] = 300.0,
     drain: Annotated[float, typer.Option(min=0, help="seconds for texts to end in, once told to stop")] = 30.0,
+    explorer: Annotated[bool, typer.Option("--explorer/--no-explorer", help="show the run at /explore")] = True,
 ) -> None:
     """Answer OpenAI's API, each request by the trade-off that it asks for, all in one batch; /explore is its page."""
     from moalign.dashboards.explorer.app import mount_explorer
@@ -89,7 +90,7 @@ def serve(
         policy=policy,
         drain_seconds=drain,
         say=lambda line: typer.echo(line, err=True),
-        extend=mount_explorer,
+        extend=mount_explorer if explorer else None,
     )
 
 

@@ -2,19 +2,19 @@
 
 from collections import Counter
 
-from moalign.frontiers import ParetoPoint
+from moalign.frontiers import ParetoPoint, ParetoSet
 from moalign.runs import Run
 
 
-def served_names(run: Run) -> dict[str, ParetoPoint]:
+def served_names(run: Run, front: ParetoSet | None = None) -> dict[str, ParetoPoint]:
     """The points of a run by the name that users type, in the order of its front.
 
     A point is called by its preference, such as `brief30-helpful70`. Where several were asked for the same one, the
     first six characters that tell their adapters apart (of the digest behind the last hyphen) follow, and where even
-    these are the same, the adapter's whole key stands instead. A run without points has no names. Raises RunError
-    before the base model has been measured.
+    these are the same, the adapter's whole key stands instead. A run without points has no names. `front` are its
+    points where they are read already. Raises RunError before the base model has been measured.
     """
-    points = list(run.front())
+    points = list(run.front() if front is None else front)
     asked = Counter(point.preference.key for point in points)
     short = [_short(point, alone=asked[point.preference.key] == 1) for point in points]
     often = Counter(short)

@@ -1,5 +1,6 @@
 """From a preference to a row: which adapters answer a wish, and what they are predicted to attain."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ import numpy as np
 
 from moalign.blends import read_blends
 from moalign.direction import Direction
-from moalign.errors import ConfigError, unknown
-from moalign.frontiers import ParetoPoint
+from moalign.errors import ConfigError, RunError, unknown
+from moalign.frontiers import ParetoPoint, ParetoSet
 from moalign.preference import Preference
 from moalign.runs import BASE, Run
 from moalign.serving.decoding import DIVERGENCES, with_base
 from moalign.serving.names import served_names
 from moalign.serving.policies import POLICIES, Choice, Known, Wish, alone
+from moalign.serving.usable import sound, usable_front
 
 __all__ = ["POLICIES", "Plan", "Planner", "Predicted"]
 
 TWO_SIDED = 1.96  # standard errors to either side hold 95 % of a normal distribution
 KEPT = 4096  # plans that are remembered
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,23 @@ class Planner:
         self._remembered = lru_cache(KEPT)(self._plan)
 
     @classmethod
-    def of(cls, run: Run) -> "Planner":
-        """Read a run's points, blends and map. Raises RunError if nothing is trained yet."""
-        known, base = Known.of(run), run.base_point()
-        measured = [*known.front, *(ParetoPoint.from_dict(record) for record in read_blends(run))]
+    def of(cls, run: Run, front: ParetoSet | None = None) -> "Planner":
+        """Read a run's blends and map, and its points, unless they are given as `front`.
+
+        A point that cannot be used (a value that is not finite) is in no plan; the log says which, a line each. Raises
+        RunError if nothing is trained yet, or nothing can be used.
+        """
+        if front is None:
+            front, left_out = usable_front(run)
+            for line in left_out:
+                log.warning(line)
+            if left_out and not len(front):
+                raise RunError(f"{run.folder} has no point that can be used; {left_out[0]}")
+        known, base = Known.of(run, front), run.base_point()
+        blends = (ParetoPoint.from_dict(record) for record in read_blends(run))
+        measured = [*known.front, *filter(sound, blends)]
         # The base's point has a preference and a key of its own, which no row shows.
-        return cls(known, served_names(run), [*measured, *([] if base is None else [_as_base(base)])])
+        return cls(known, served_names(run, front), [*measured, *([_as_base(base)] if base and sound(base) else [])])
 
     def plan(self, wish: Wish, policy: str | None = None, divergence: str = "reverse_kl") -> Plan:
         """How a wish is answered by a policy of `POLICIES`; by the run's `default` where none is named.

@@ -46,14 +46,14 @@ class Known:
     method: str
 
     @classmethod
-    def of(cls, run: Run) -> "Known":
-        """Read a run. Raises RunError if nothing is trained yet."""
-        front, names = run.front(), run.objectives
+    def of(cls, run: Run, front: ParetoSet | None = None) -> "Known":
+        """Read a run, but for its points where they are given. Raises RunError if nothing is trained yet."""
+        front, names = run.front() if front is None else front, run.objectives
         if not len(front):
             raise RunError(f"{run.folder} has no trained adapters yet; run its sweep first")
         # Without mixtures the map is a straight line, and of a thousand adapters it would not fit into memory.
         mixtures = read_blends(run) or any(point.row is not None for point in front)
-        found = calibrated(run) if mixtures else None
+        found = calibrated(run, front) if mixtures else None
         columns = tuple(point.adapter for point in front if point.row is None and point.direction is None)
         # Adapters before mixtures, so that a corner is the adapter itself where there is one.
         ordered = sorted(front, key=lambda point: point.row is not None)

@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Lifespan
 
 from moalign.bank import AdapterBank
 from moalign.errors import ConfigError, unknown
@@ -27,6 +28,9 @@ from moalign.serving.limits import Limits
 from moalign.serving.meter import Meter
 from moalign.serving.plan import POLICIES, Planner
 
+_LONG_KEY = 16  # characters; nobody counts wrong keys here
+# How often a thread that computes for a page gives way: with Python's own 5 ms, each token that is sent waits so long.
+_SWITCH_SECONDS = 0.0005
 _FLUSH_SECONDS = 5  # for the last bytes of finished answers, once the engine has stopped
 
 
@@ -51,18 +55,30 @@ def serve_run(
     The port is taken before the model is loaded. Raises ConfigError if it cannot be had or the policy is not one for
     this run, RunError for a run without adapters, and what loading the base and the adapters raises.
     """
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
-        raise ConfigError("the API key is empty, or holds spaces around it or characters that a header cannot carry")
+    check_key(api_key)
     with closing(listen(host, port)) as listening:
-        if not is_loopback(host) and api_key is None:
-            say(f"warning: {host} can be reached from other machines, and there is no API key; set MOALIGN_API_KEY")
+        warn(host, api_key, say)
         service = load_service(run, limits or Limits(), policy, api_key)
         service.local = is_loopback(host) and api_key is None
         models = len(service.planner.names)
         say(f"{run.folder}: {models} adapters over {', '.join(run.objectives)}; policy {service.default_policy}")
         say(f"listening on {address(listening)}/v1, for example with model {example(service.planner.objectives)}")
-        _log_to_stderr()
+        log_to_stderr()
         asyncio.run(_serve(service, listening, drain_seconds, extend))
+
+
+def check_key(key: str | None) -> None:
+    """Raise ConfigError for a key that no client could send."""
+    if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+        raise ConfigError("the API key is empty, or holds spaces around it or characters that a header cannot carry")
+
+
+def warn(host: str, key: str | None, say: Callable[[str], None]) -> None:
+    """Say what is risky about who may come in."""
+    if not is_loopback(host) and key is None:
+        say(f"warning: {host} can be reached from other machines, and there is no API key; set MOALIGN_API_KEY")
+    if key is not None and len(key) < _LONG_KEY:
+        say(f"warning: an API key of {len(key)} characters can be guessed; use {_LONG_KEY} random ones or more")
 
 
 def load_service(run: Run, limits: Limits, policy: str | None = None, api_key: str | None = None) -> Service:
@@ -121,11 +137,38 @@ async def _serve(
     extend: Callable[[FastAPI, Service], None] | None = None,
 ) -> None:
     """Run the application until it is told to end and has finished."""
+
+    def made(lifespan: Lifespan[FastAPI]) -> FastAPI:
+        app = create_app(service, lifespan)
+        if extend is not None:
+            extend(app, service)
+        return app
+
+    async def finish() -> None:
+        hurry, service.stopping = service.stopping, True
+        await asyncio.to_thread(service.engine.stop, 0.0 if hurry else drain_seconds)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    service.engine.start()
+    try:
+        await answer_until_told(made, listening, finish)
+    finally:
+        await asyncio.to_thread(service.engine.stop, 0.0)
+        sys.setswitchinterval(before)
+
+
+async def answer_until_told(
+    made: Callable[[Lifespan[FastAPI]], FastAPI], listening: socket.socket, finish: Callable[[], Awaitable[None]]
+) -> None:
+    """Answer until SIGTERM or SIGINT; then `finish` is awaited, at each signal anew, before the port is closed.
+
+    `made` gives the application for a lifespan.
+    """
     ending: set[asyncio.Task[None]] = set()
 
     async def end() -> None:
-        hurry, service.stopping = service.stopping, True
-        await asyncio.to_thread(service.engine.stop, 0.0 if hurry else drain_seconds)
+        await finish()
         server.should_exit = True
 
     @asynccontextmanager
@@ -136,11 +179,8 @@ async def _serve(
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(lambda: ending.add(loop.create_task(end()))))
         yield
 
-    app = create_app(service, lifespan)
-    if extend is not None:
-        extend(app, service)
     config = uvicorn.Config(
-        app,
+        made(lifespan),
         lifespan="on",
         log_config=None,
         access_log=False,  # it would write raw paths
@@ -150,18 +190,14 @@ async def _serve(
         timeout_graceful_shutdown=_FLUSH_SECONDS,
     )
     server = uvicorn.Server(config)
-    service.engine.start()
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        await asyncio.to_thread(service.engine.stop, 0.0)
+    await server.serve(sockets=[listening])
 
 
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """Requests of this server, and what uvicorn warns of."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

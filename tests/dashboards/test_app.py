@@ -11,8 +11,10 @@ from explored import Explored, many_run
 from made_runs import made_run, point
 
 from moalign.dashboards.explorer.front import clicked
-from moalign.dashboards.explorer.reading import Live, difference
+from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.scores import difference
 from moalign.dashboards.explorer.snippets import snippets
+from moalign.files import write_json
 from moalign.runs import Run
 
 FRONT, TEXTS = '{"name":"front","part":"data"}', "<script>alert(1)</script> [a link](javascript:alert(1)) <b>bold</b>"
@@ -126,7 +128,7 @@ def test_poor_runs_are_shown_with_a_sentence(tmp_path: Path, points: dict[str, A
     page = Explored(made_run(tmp_path / "run", points=points).folder)
     answers = dict(every(page))
     assert all(not answer["side"] for answer in answers.values())
-    assert told in json.dumps(answers["front-note.children"])
+    assert json.dumps([answers["front-note.children"], answers[f"{FRONT}.data"]]).count(told) == 1 or not told
 
 
 def test_a_point_that_is_nan_is_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -136,7 +138,8 @@ def test_a_point_that_is_nan_is_left_out_with_the_reason(tmp_path: Path) -> None
     (run.folder / "points" / "bad.json").write_text(json.dumps(record))
     page = Explored(run.folder)
     assert "bad is left out" in json.dumps(page.write("goto.options", {}, "state.data")["front-note"])
-    assert "has value nan" in planned(page, EVEN)["side"]["problem"]["children"]
+    assert planned(page, EVEN)["plan"]["data"]["values"] == pytest.approx([0.75, 0.5])  # all else is as it was
+    assert all(not answer["side"] for _, answer in every(page))
 
 
 @pytest.mark.parametrize("m", [2, 3, 5])
@@ -146,7 +149,7 @@ def test_long_names_and_folders_called_by_a_tag_are_text(tmp_path: Path, m: int)
     page = Explored(run.folder)
     assert all(not answer["side"] for _, answer in every(page))
     assert '"children": "<b>run"' in page.layout()
-    answer = page.write("verdict.children", {"against.value": "<i>other"}, "against.value")
+    answer = page.write("versus-place.hidden", {"against.value": "<i>other"}, "against.value")
     assert "<i>" not in json.dumps(answer['{"name":"versus","part":"data"}'])  # Plotly would read it
     assert "Markdown" not in page.layout()
 
@@ -217,11 +220,13 @@ def test_picks_that_no_page_sends_are_refused_in_a_sentence(tmp_path: Path) -> N
 
 def test_at_least_so_much_becomes_weights_or_what_is_missing(tmp_path: Path) -> None:
     page = Explored(made_run(tmp_path / "run").folder)
-    found = page.write("found.children", {"least-0.value": 0.7}, "find.n_clicks")
+    found = page.write("found.children", {"least-0.value": 0.7, "policy.value": "interpolate"}, "find.n_clicks")
     assert "can be had" in found["found"]["children"]
-    assert found["wanted"]["data"]["weights"]["warm"] >= 0.4
+    weights = found["wanted"]["data"]["weights"]
+    assert weights["warm"] == pytest.approx(0.45, abs=1e-3)  # .25 + .5 of the way from b to m is w.J = .7, no more
+    assert planned(page, weights)["plan"]["data"]["values"] == pytest.approx([0.7, 0.55], abs=1e-3)
     missed = page.write("found.children", {"least-0.value": 5.0}, "find.n_clicks")
-    assert "No mixture reaches" in missed["found"]["children"]
+    assert "Nothing here reaches" in missed["found"]["children"]
     assert "Give a number" in page.write("found.children", {}, "find.n_clicks")["found"]["children"]
 
 
@@ -229,7 +234,7 @@ def test_runs_beside_it_are_compared_and_no_other_folder_is_opened(tmp_path: Pat
     run = made_run(tmp_path / "run")
     made_run(tmp_path / "other")
     page = Explored(run.folder)
-    answer = page.write("verdict.children", {"against.value": "other"}, "against.value")
+    answer = page.write("versus-place.hidden", {"against.value": "other"}, "against.value")
     assert not answer["versus-place"]["hidden"]
     for name in ("../other", "/etc", str(tmp_path / "other"), "none"):
         refused = page.write("verdict.children", {"against.value": name}, "against.value")
@@ -270,3 +275,84 @@ def test_the_data_and_the_page_can_be_taken_away(tmp_path: Path) -> None:
     assert "Plotly" in report.text
     assert "<script src" not in report.text
     assert sorted(path.name for path in run.folder.iterdir()) == before
+
+
+def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path: Path) -> None:
+    """Three points with intervals, the base, and no blends; a blend adds its line and its marks."""
+
+    def key(run: Run) -> str:
+        return json.dumps(Explored(run.folder).write("goto.options", {}, "state.data")["front-key"], ensure_ascii=False)
+
+    run = made_run(tmp_path / "run")
+    assert all(word in key(run) for word in ("on the front", "its interval", "base model", "current trade-off"))
+    assert not any(word in key(run) for word in ("dominated", "blend", "exact front", "band"))
+    run.add_point(point("low", (0.5, 0.5), (0.1, 0.1)))
+    blend = point("x", (0.75, 0.25), (0.9, 0.4), row={"w": 0.5, "m": 0.5}).as_dict()
+    write_json(run.folder / "blends" / "x.json", blend)
+    assert all(word in key(run) for word in ("dominated", "a blend of trained", "dashed: along the blends"))
+    assert '"children": []' in key(made_run(tmp_path / "empty", points={}))
+
+
+def test_points_are_kept_by_ends_that_are_typed_and_all_again(tmp_path: Path) -> None:
+    """Without a mouse: the drawing, the matrix, and the list below follow."""
+    run = many_run(tmp_path / "run", 20, 4)
+    page, values = Explored(run.folder), [p.values["objective0"] for p in run.front()]
+    ends = {"brushes.data": {}, "brush-of.value": "0", "brush-low.value": 0.4}
+    kept = page.write("brushes.data", ends, "brush-set.n_clicks")
+    count = sum(value >= 0.4 for value in values)
+    assert 0 < count < 20
+    assert kept["inside"]["children"] == f"{count} of 20 points are kept."
+    assert len(kept["goto-inside"]["options"]) == count
+    drawn = page.write('{"name":"parcoords","part":"data"}.data', ends, "brush-set.n_clicks")
+    (lines,) = drawn['{"name":"parcoords","part":"data"}']["data"]["data"]
+    assert lines["dimensions"][0]["constraintrange"] == [0.4, max(values)]
+    ranges = {"brushes.data": kept["brushes"]["data"]}
+    matrix = page.write('{"name":"matrix","part":"data"}.data', ranges, "brushes.data")
+    traces = matrix['{"name":"matrix","part":"data"}']["data"]["data"]
+    assert sum(len(trace["selectedpoints"]) for trace in traces) == count
+    chosen = page.write("wanted.data", {"goto-inside.value": "a0003"}, "goto-inside.value")
+    assert set(chosen["wanted"]["data"]["weights"]) == set(run.objectives)
+    again = page.write("brushes.data", {**ranges, "brush-of.value": "0"}, "brush-clear.n_clicks")
+    assert (again["brushes"]["data"], again["inside"]["children"]) == ({}, "")
+
+
+def test_a_line_of_three_objectives_is_a_trade_off_too(tmp_path: Path) -> None:
+    run = many_run(tmp_path / "run", 5, 3)
+    page = Explored(run.folder)
+    for name in ("front", "parallel"):
+        graph = f'{{"name":"{name}","part":"graph"}}'
+        click = {f"{graph}.clickData": {"points": [{"customdata": "a0002"}]}}
+        weights = page.write("wanted.data", click, f"{graph}.clickData")["wanted"]["data"]["weights"]
+        assert weights == run.front().points[[p.adapter for p in run.front()].index("a0002")].preference.weights
+
+
+def test_a_crowd_is_small_and_without_bars(tmp_path: Path) -> None:
+    """More than 200 points in the plane, more than 40 in a small one: intervals could not be told apart."""
+    for m, name, crowd in ((2, "front", 201), (4, "pair-0", 41)):
+        page = Explored(many_run(tmp_path / f"run{m}", crowd, m).folder)
+        place = f'{{"name":"{name}","part":"data"}}'
+        trace = next(
+            t for t in page.write(f"{place}.data", {}, "state.data")[place]["data"]["data"] if "customdata" in t
+        )
+        assert trace["marker"]["size"] == 4
+        assert "error_x" not in trace
+
+
+def test_a_run_of_more_adapters_than_a_map_is_fitted_on_is_asked_among_its_points(tmp_path: Path) -> None:
+    """By enumeration over the measured points, whose values are then what is promised."""
+    run = many_run(tmp_path / "run", 81, 2)
+    page, values = Explored(run.folder), run.front().values
+    answer = page.write("found.children", {"least-0.value": 0.5, "policy.value": "interpolate"}, "find.n_clicks")
+    assert "mixtures are predicted for up to 80 adapters" in answer["found"]["children"]
+    weights = answer["wanted"]["data"]["weights"]
+    attained = page.write("plan.data", {"weights.data": weights, **LIVE}, "weights.data")["plan"]["data"]["values"]
+    assert attained == pytest.approx([*max(values[values[:, 0] >= 0.5].tolist(), key=lambda row: row[1])])
+
+
+def test_the_first_point_of_an_empty_run_is_drawn_without_loading_the_page_again(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", points={})
+    page = Explored(run.folder)
+    assert not page.write(f"{FRONT}.data", {}, "state.data")[FRONT]["data"]["data"]
+    run.add_point(point("first", (0.5, 0.5), (0.5, 0.5)))
+    assert all(not answer["side"] for _, answer in every(page))
+    assert planned(page, EVEN)["plan"]["data"]["values"] == [0.5, 0.5]

@@ -1,8 +1,9 @@
 import pytest
+from logged import Moment, course
 
 from moalign.dashboards.charts import Chart, chart_figure
 from moalign.dashboards.growth import volume_over_adapters, volume_over_steps
-from moalign.history import History, Landing, Moment, Trace
+from moalign.history import History, Landing, Trace
 from moalign.preference import Preference
 
 NAMES = ("helpful", "brief")
@@ -33,7 +34,7 @@ def over_steps(found: History) -> Chart:
 def rewarded(*courses: list[tuple[float | None, ...]], names: tuple[str, ...] = NAMES) -> History:
     """Adapters whose batches were rewarded so, step by step."""
     traces = (
-        Trace(f"a{i}", (f"a{i}",), None, len(rows), tuple(Moment(s, rewards=row) for s, row in enumerate(rows, 1)))
+        Trace(f"a{i}", (f"a{i}",), None, len(rows), course(Moment(s, rewards=row) for s, row in enumerate(rows, 1)))
         for i, rows in enumerate(courses)
     )
     return History(names, (0.0,) * len(names), tuple(traces), ())
@@ -96,5 +97,5 @@ def test_of_many_objectives_rewards_would_take_too_long() -> None:
 
 
 def test_the_rewards_of_rounds_are_no_points() -> None:
-    rounds = Trace("rounds", ("r1",), None, 2, tuple(Moment(s, rewards=(1.0, 1.0)) for s in (1, 2)), "round")
+    rounds = Trace("rounds", ("r1",), None, 2, course(Moment(s, rewards=(1.0, 1.0)) for s in (1, 2)), "round")
     assert over_steps(History(NAMES, (0.0, 0.0), (rounds,), ())).lines == ()

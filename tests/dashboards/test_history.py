@@ -1,10 +1,12 @@
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
+from logged import Moment, course
 
 from moalign.dashboards.history import history_figures, history_info
-from moalign.history import History, Landing, Moment, Trace
+from moalign.history import History, Landing, Trace
 from moalign.preference import Preference
 
 NAMES = ("helpful", "brief")
@@ -16,7 +18,7 @@ def landing(key: str, volume: float = 1.0, steps: int = 0, trained: int = 1, kl:
 
 
 def trace(name: str, moments: list[Moment], adapters: tuple[str, ...] | None = None) -> Trace:
-    return Trace(name, (name,) if adapters is None else adapters, None, moments[-1].step, tuple(moments))
+    return Trace(name, (name,) if adapters is None else adapters, None, moments[-1].step, course(moments))
 
 
 def history(*traces: Trace, landings: tuple[Landing, ...] = (), names: tuple[str, ...] = NAMES) -> History:
@@ -90,9 +92,9 @@ def test_a_faint_line_has_what_was_logged_seldom() -> None:
 
 
 def test_a_gradient_of_zero_conflicts_with_nothing() -> None:
-    assert Moment(1, gram=((0.0, 0.0), (0.0, 1.0))).cosine(0, 1) is None
     found = history(trace("a", [Moment(1, gram=((0.0, 0.0), (0.0, 1.0)))]))
-    assert chart(found, "Gradient").note.startswith("No gradients")
+    assert np.isnan(found.traces[0].course.cosines(0, 1)).all()
+    assert chart(found, "Gradient").note == "Every gradient that has been logged is 0, and so conflicts with nothing."
 
 
 def test_of_many_pairs_those_that_conflict_most_are_drawn() -> None:
@@ -114,12 +116,14 @@ def test_a_long_course_is_averaged_and_a_faint_one_thinned() -> None:
     assert len(drawn.lines[0].x) == 200
     assert (drawn.lines[0].x[0], drawn.lines[0].y[0]) == (3.0, 3.0)
     assert all(line.x == line.y and len(line.x) <= 240 for line in drawn.faint)
+    assert drawn.remark.endswith("Means of 5 steps. Of the faint lines one step in 5.")
 
 
 def test_of_more_than_a_hundred_others_an_even_share_is_drawn() -> None:
     found = history(*(trace(f"a{i}", [Moment(1, kl=float(i))]) for i in range(301)))
     faint = chart(found, "Divergence", "a300").faint
     assert [line.y[0] for line in faint] == [3.0 * i for i in range(100)]
+    assert "Of 300 others 100 are drawn." in chart(found, "Divergence", "a300").remark
 
 
 def test_what_is_not_logged_in_training_is_shown_of_the_points() -> None:
@@ -145,7 +149,7 @@ def test_a_name_is_text_and_never_html() -> None:
 
 @pytest.mark.parametrize("unit", ["round", "step"])
 def test_traces_of_another_unit_share_no_axis(unit: str) -> None:
-    rounds = Trace("rounds", ("r1",), None, 1, (Moment(1, length=5.0),), "round")
+    rounds = Trace("rounds", ("r1",), None, 1, course([Moment(1, length=5.0)]), "round")
     steps = trace("a", [Moment(40, length=9.0)])
     found = chart(history(rounds, steps), "Length", "a" if unit == "step" else "r1")
     assert (found.across, len(found.faint)) == (unit, 0)

@@ -39,7 +39,7 @@ def test_kinds_differ_in_more_than_colour(small) -> None:
     assert len({trace.line.dash for trace in drawn}) == len({trace.marker.symbol for trace in drawn}) == 3
     assert sorted(trace.opacity for trace in drawn) == [0.25, 0.9, 0.9]
     favours_a = next(trace for trace in drawn if trace.legendgroup == "0")
-    assert favours_a.marker.size == (14.0, 3.0, 3.0, 0)
+    assert favours_a.marker.size.tolist() == [14.0, 3.0, 3.0, 0.0]
     assert [trace.name for trace in figure.data if trace.name] == ["no favourite", "mostly a", "mostly b"]
 
 

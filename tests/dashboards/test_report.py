@@ -1,13 +1,13 @@
 import json
 import math
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import chromium_path
 
 from moalign.dashboards import Band, Sample, report_html, write_report
 from moalign.errors import StorageError
@@ -155,9 +155,7 @@ def test_refused_write_leaves_the_old_report(two, tmp_path) -> None:
 
 def test_opens_in_a_browser_with_the_network_off(two, tmp_path) -> None:
     """All figures are drawn, four prompts are read, and a hostile response is text and does not run."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium on this machine; apt-get install chromium")
+    browser = chromium_path()
     samples = [Sample(sample.adapter, sample.prompt, HOSTILE, sample.scores) for sample in two.samples]
     path = tmp_path / "report.html"
     write_report(path, replace(two, samples=samples))

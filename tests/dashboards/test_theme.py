@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from moalign.dashboards.explorer.parts import badge
 from moalign.dashboards.theme import (
     DASHES,
     INK,
@@ -79,14 +80,29 @@ def test_marks_and_text_are_readable(scheme) -> None:
     assert contrast(scheme.ink, scheme.page) >= 7
     assert contrast(scheme.muted, scheme.page) >= 4.5
     assert contrast(scheme.muted, scheme.raised) >= 4.5
+    assert contrast(scheme.objectives[0], scheme.page) >= 4.5  # links
+    assert min(contrast(scheme.edge, ground) for ground in (scheme.page, scheme.raised)) >= 3  # fields
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_words_are_readable_on_what_is_filled(scheme) -> None:
+    """A row's words stand on its bar, 16 % of the first objective's colour; the tip of a figure brings its ground."""
+    share = 0.16
+    channels = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (scheme.objectives[0], scheme.page)]
+    mixed = "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in zip(*channels, strict=True))
+    assert contrast(scheme.ink, mixed) >= 4.5
+    tip = TEMPLATE.layout.hoverlabel
+    assert contrast(tip.font.color, tip.bgcolor) >= 7
+    assert contrast(tip.bgcolor, SCHEMES["light"].page) >= 3
 
 
 def test_nine_objectives_differ_in_more_than_colour() -> None:
-    """Colours repeat after 6, symbols after 7, dashes after 4; together they do not repeat within 84."""
-    looks = {(objective_colour(i), objective_symbol(i), objective_dash(i)) for i in range(9)}
-    assert len(looks) == 9
+    """Colours repeat after 6; symbols, which tell alone, only after 12, on the page as in the figures."""
+    assert len({objective_symbol(i) for i in range(12)}) == 12
+    assert len({badge(i).children for i in range(12)}) == 12
+    assert len({(objective_colour(i), objective_dash(i)) for i in range(9)}) == 9
     assert len({objective_symbol(i) for i in range(2)} | {objective_dash(i) for i in range(2)}) == 4
-    assert (len(OBJECTIVE_COLOURS), len(SYMBOLS), len(DASHES)) == (6, 7, 4)
+    assert (len(OBJECTIVE_COLOURS), len(SYMBOLS), len(DASHES)) == (6, 12, 4)
 
 
 def test_page_and_figures_share_one_palette() -> None:

@@ -1,89 +1,97 @@
-"""At least so much: targets inside the front are reached, others are missed by what a sum over a grid says."""
+"""At least so much: of what can be asked for, what reaches it with the most of the rest; else what lacks least."""
+
+from itertools import product
 
 import numpy as np
 import pytest
 
-from moalign.dashboards.wishes import at_least
+from moalign.dashboards.wishes import Offer, at_least, wanted_values
 from moalign.errors import DataError, PreferenceError
-from moalign.frontiers import fit_calibration
 
 NAMES = ("helpful", "brief")
+SPREAD = {"helpful": 4.0, "brief": 2.0}
 NAN = float("nan")
 
 
-@pytest.fixture
-def bent():
-    """Three adapters on (4, 0), (2.6, 2.6), (0, 4): the mixtures of neighbours are lines between them."""
-    values = np.array([[4.0, 0.0], [2.6, 2.6], [0.0, 4.0]])
-    return fit_calibration(
-        np.eye(3), values, np.full((3, 2), 0.1), np.array([[1, 0], [0.5, 0.5], [0, 1.0]]), pairs=[(0, 1), (1, 2)]
-    )
+def offer(helpful: float, brief: float, policy: str = "interpolate", half: float | None = 0.25) -> Offer:
+    values = {"helpful": helpful, "brief": brief}
+    ends = {name: None if half is None else (value - half, value + half) for name, value in values.items()}
+    return Offer({"helpful": helpful / (helpful + brief), "brief": brief / (helpful + brief)}, policy, values, ends)
 
 
-@pytest.mark.parametrize("wanted", [{"helpful": 3.0}, {"brief": 3.5}, {"helpful": 2.0, "brief": 2.0}])
-def test_what_lies_within_the_front_is_reached(bent, wanted):
-    found = at_least(bent, NAMES, wanted)
-    assert found.reached
-    assert found.lacking == {}
-    assert all(found.predicted[name] >= value - 1e-6 for name, value in wanted.items())
-    assert found.note.startswith("At least ")
-    values, errors = bent.predict(np.array(found.row))
-    assert list(found.predicted.values()) == values.tolist()
-    assert list(found.errors.values()) == errors.tolist()
+OFFERS = [offer(4.0, 0.5), offer(3.0, 1.0), offer(2.0, 1.75), offer(0.5, 2.0)]
 
 
-def test_its_weights_are_what_the_mixture_asks_for(bent):
-    """Of (3.3, 1.3), wanted with equal room: half of the first two adapters, so three quarters helpful."""
-    found = at_least(bent, NAMES, {"helpful": 3.3, "brief": 1.3})
-    assert found.row == pytest.approx((0.5, 0.5, 0.0), abs=1e-5)
-    assert found.weights == pytest.approx({"helpful": 0.75, "brief": 0.25}, abs=1e-5)
-    assert sum(found.weights.values()) == pytest.approx(1.0)
+@pytest.mark.parametrize("wanted", list(product((NAN, 0.5, 2.0, 3.5), (NAN, 0.5, 1.5, 1.75)))[1:])
+def test_it_is_the_best_of_all_that_reach_it(wanted: tuple[float, float]) -> None:
+    """By enumeration: the largest mean, in ranges, of what nothing is wanted of, or of all."""
+    asked = dict(zip(NAMES, wanted, strict=True))
+    found = at_least(OFFERS, asked, SPREAD)
+    fine = [one for one in OFFERS if all(not one.values[name] < asked[name] for name in NAMES)]
+    assert found.reached == bool(fine)
+    free = [name for name in NAMES if np.isnan(asked[name])] or NAMES
+    if fine:
+        best = max(fine, key=lambda one: sum(one.values[name] / SPREAD[name] for name in free))
+        assert found.offer == best
+        assert found.lacking == {}
+        assert found.note.startswith("At least ")
+    else:
+        lacks = [np.nan_to_num([max(asked[n] - one.values[n], 0) / SPREAD[n] for n in NAMES]) for one in OFFERS]
+        least = min(range(len(OFFERS)), key=lambda at: (lacks[at].max(), lacks[at].sum()))
+        assert found.offer == OFFERS[least]
+        assert found.lacking
 
 
-def test_what_lies_beyond_is_told_by_how_much(bent):
-    """4 of one is all there is; (3.3, 2.3) is missed on the line from (4, 0) to (2.6, 2.6) by as much of each."""
-    found = at_least(bent, NAMES, {"brief": 5.5})
-    assert not found.reached
-    assert found.lacking == pytest.approx({"brief": 1.5})
-    assert found.note == "No mixture reaches brief 5.50: the most of it is 4.00, which is 1.50 less."
-    both = at_least(bent, NAMES, {"helpful": 3.3, "brief": 2.3})
-    share = np.linspace(0, 1, 100001)
-    line = np.outer(1 - share, [4.0, 0.0]) + np.outer(share, [2.6, 2.6])
-    slack = (np.array([3.3, 2.3]) - line).max(axis=1).min()
-    assert both.lacking == pytest.approx({"helpful": slack, "brief": slack}, abs=1e-3)
-    assert both.note == (
-        "No mixture reaches helpful 3.30 and brief 2.30 together: "
-        f"the nearest one lacks {slack:.2f} of helpful and {slack:.2f} of brief."
-    )
+def test_no_more_is_asked_for_than_is_wanted() -> None:
+    """Helpful 3 is had at (3, 1); (4, .5) has more of it and less of the other."""
+    assert at_least(OFFERS, {"helpful": 3.0}, SPREAD).offer == OFFERS[1]
 
 
-def test_the_note_names_all_that_was_wanted_and_all_that_comes(bent):
-    note = at_least(bent, NAMES, {"helpful": 2.6, "brief": 2.6}).note
+def test_how_sure_it_is_is_said() -> None:
+    """3 is reached with nothing to spare, 2.5 even by the low end of (2.75, 3.25), and without intervals who knows."""
+    note = at_least(OFFERS, {"helpful": 3.0}, SPREAD).note
     assert note == (
-        "At least helpful 2.60 and brief 2.60 can be had: this mixture is predicted to attain "
-        "helpful 2.60 ± 0.10 and brief 2.60 ± 0.10."
+        "At least helpful 3.00 can be had: predicted are helpful 3.00 (2.75 to 3.25) and brief 1.00 (0.75 to 1.25). "
+        "Within its interval helpful may also be less than was asked."
+    )
+    assert at_least(OFFERS, {"helpful": 2.5}, SPREAD).note.endswith("Even the low end of each interval is as much.")
+    blind = at_least([offer(3.0, 1.0, half=None)], {"helpful": 3.0}, SPREAD)
+    assert blind.note.endswith("predicted are helpful 3.00 and brief 1.00. How sure that is of helpful is not known.")
+
+
+def test_what_lies_beyond_is_told_by_how_much() -> None:
+    one = at_least(OFFERS, {"brief": 3.0}, SPREAD)
+    assert one.lacking == {"brief": 1.0}
+    assert one.note == "Nothing here reaches brief 3.00: the most of it is 2.00 (1.75 to 2.25), which is 1.00 less."
+    near = at_least(OFFERS, {"brief": 2.25}, SPREAD)
+    assert near.note.endswith("which is 0.25 less. Within the intervals it may.")
+    both = at_least(OFFERS, {"helpful": 3.5, "brief": 1.5}, SPREAD)
+    assert both.note == (
+        "Nothing here reaches helpful 3.50 and brief 1.50 together: "
+        "what comes nearest lacks 0.50 of helpful and 0.50 of brief."
     )
 
 
-def test_nan_wants_nothing(bent):
-    assert at_least(bent, NAMES, {"helpful": 3.0, "brief": NAN}) == at_least(bent, NAMES, {"helpful": 3.0})
+def test_the_policy_of_now_is_kept_for_less_than_a_hundredth_of_the_range() -> None:
+    """.03 of 4 helpful is less than a hundredth of the range, .05 is more."""
+    own = offer(2.0, 1.0, "calibrated")
+    assert at_least([own, offer(2.03, 1.0)], {"brief": 1.0}, SPREAD, "calibrated").offer == own
+    assert at_least([own, offer(2.05, 1.0)], {"brief": 1.0}, SPREAD, "calibrated").offer.policy == "interpolate"
 
 
-@pytest.mark.parametrize("wanted", [{}, {"helpful": NAN}])
-def test_no_wish_is_refused(bent, wanted):
-    with pytest.raises(DataError, match="nothing is wanted"):
-        at_least(bent, NAMES, wanted)
-
-
-def test_infinity_and_unknown_objectives_are_refused(bent):
-    with pytest.raises(DataError, match="at least one finite"):
-        at_least(bent, NAMES, {"helpful": float("inf")})
+def test_what_cannot_be_wanted_is_refused() -> None:
+    for nothing in ({}, {"helpful": NAN}):
+        with pytest.raises(DataError, match="nothing is wanted"):
+            wanted_values(NAMES, nothing)
+    with pytest.raises(DataError, match="inf of helpful is wanted; expected a finite number"):
+        wanted_values(NAMES, {"helpful": float("inf")})
     with pytest.raises(PreferenceError, match="did you mean 'helpful'"):
-        at_least(bent, NAMES, {"helpfull": 1.0})
+        wanted_values(NAMES, {"helpfull": 1.0})
+    with pytest.raises(DataError, match="nothing that this run can serve"):
+        at_least([], {"helpful": 1.0}, SPREAD)
 
 
-def test_a_flat_objective_is_reached_or_missed_as_it_is():
-    """All adapters have 1 of brief: 1 of it is reached, 2 is not."""
-    flat = fit_calibration(np.eye(2), np.array([[4.0, 1.0], [0.0, 1.0]]), np.full((2, 2), 0.1), np.eye(2))
-    assert at_least(flat, NAMES, {"brief": 1.0}).reached
-    assert at_least(flat, NAMES, {"brief": 2.0}).lacking == pytest.approx({"brief": 1.0})
+def test_a_flat_objective_is_reached_or_missed_as_it_is() -> None:
+    flat, spread = [offer(4.0, 1.0), offer(1.0, 1.0)], {"helpful": 3.0, "brief": 0.0}
+    assert at_least(flat, {"brief": 1.0}, spread).offer == flat[0]
+    assert at_least(flat, {"brief": 2.0}, spread).lacking == {"brief": 1.0}

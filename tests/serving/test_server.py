@@ -176,7 +176,7 @@ def test_a_host_that_others_reach_asks_for_a_key(tmp_path: Path) -> None:
         serve_run(run, host="0.0.0.0", port=0, say=said.append)
     assert said == ["warning: 0.0.0.0 can be reached from other machines, and there is no API key; set MOALIGN_API_KEY"]
     with pytest.raises(RunError):
-        serve_run(run, host="0.0.0.0", port=0, api_key="sk-key", say=said.append)
+        serve_run(run, host="0.0.0.0", port=0, api_key="sk-key-of-16-chars", say=said.append)
     assert len(said) == 1
 
 

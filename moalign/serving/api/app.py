@@ -25,6 +25,7 @@ from moalign.serving.api.schema import ChatRequest, CompletionRequest
 from moalign.serving.api.service import Service
 from moalign.serving.api.shapes import CHAT, TEXT, Shape, plan_of, usage
 from moalign.serving.api.streaming import HEADERS, events
+from moalign.serving.meter import Meter
 
 BODY_SECONDS = 30.0  # for a whole body to arrive
 _RETRY = {"Retry-After": "5"}
@@ -46,12 +47,7 @@ def create_app(service: Service, lifespan: Lifespan[FastAPI] | None = None) -> F
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=[
-            Middleware(Journal, meter=service.meter),
-            Middleware(HostGuard, local=service.local),
-            Middleware(KeyGuard, key=service.api_key),
-            Middleware(BodyGuard, most=service.limits.body_bytes, seconds=BODY_SECONDS),
-        ],
+        middleware=guards(service.meter, service.local, service.api_key, service.limits.body_bytes),
         exception_handlers={RefusedError: on_refused, HTTPException: on_http},
     )
     _add_models(app, service)
@@ -59,6 +55,16 @@ def create_app(service: Service, lifespan: Lifespan[FastAPI] | None = None) -> F
     _add_state(app, service)
     app.openapi = lambda: document(app, service)
     return app
+
+
+def guards(meter: Meter, local: bool, key: str | None, body_bytes: int) -> list[Middleware]:
+    """What every request passes before a route sees it, the outermost first."""
+    return [
+        Middleware(Journal, meter=meter),
+        Middleware(HostGuard, local=local),
+        Middleware(KeyGuard, key=key),
+        Middleware(BodyGuard, most=body_bytes, seconds=BODY_SECONDS),
+    ]
 
 
 def _add_completions(app: FastAPI, service: Service) -> None:

@@ -13,6 +13,7 @@ from moalign.serving.api.refusals import RefusedError
 
 OPEN = ("/health", "/ready")  # what a supervisor asks, who need not hold the key
 PAGES = "/explore"  # what people open in a browser
+_BASIC = 'Basic realm="moalign: the password is the API key"'
 
 
 class HostGuard:
@@ -48,9 +49,9 @@ def is_loopback(host: str) -> bool:
 class KeyGuard:
     """Asks every request but /health and /ready for the key, as OpenAI's clients send it: `Authorization: Bearer KEY`.
 
-    A browser is asked for it on the pages under /explore alone, and sends it on as the password of any user (HTTP
-    Basic), for what these pages ask of /v1 too. Keys are compared in constant time, so that an answer's delay says
-    nothing about how much of one was right.
+    A browser is asked for it on the pages under /explore, and gives it as the password of any user (HTTP Basic). For
+    what these pages ask of /v1 it waits to be asked in the same way, as no other client is. Keys are compared in
+    constant time, so that an answer's delay says nothing about how much of one was right.
     """
 
     def __init__(self, app: ASGIApp, key: str | None):
@@ -62,13 +63,20 @@ class KeyGuard:
             given = _given_key(_header(scope, b"authorization") or b"")
             if not hmac.compare_digest(given, self._expected):
                 message = "this server asks for its API key: Authorization: Bearer KEY"
-                page = scope["path"] == PAGES or scope["path"].startswith(f"{PAGES}/")
-                headers = {
-                    "WWW-Authenticate": 'Basic realm="moalign: the password is the API key"' if page else "Bearer"
-                }
+                headers = {"WWW-Authenticate": _BASIC if _of_a_page(scope) else "Bearer"}
                 refused = RefusedError(401, message, code="invalid_api_key", headers=headers)
                 return await refused.response()(scope, receive, send)
         await self.app(scope, receive, send)
+
+
+def _of_a_page(scope: Scope) -> bool:
+    """Whether it is a page of ours that is asked for, or that asks; only browsers say the latter, for their users."""
+    if scope["path"] == PAGES or scope["path"].startswith(f"{PAGES}/"):
+        return True
+    origin, host = _header(scope, b"origin"), _header(scope, b"host")
+    own = origin is not None and host is not None and origin.partition(b"://")[2].lower() == host.lower()
+    # A proxy may have given us another host than the browser knows; over https the browser says this too.
+    return own or _header(scope, b"sec-fetch-site") == b"same-origin"
 
 
 def _given_key(header: bytes) -> bytes:

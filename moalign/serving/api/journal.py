@@ -2,7 +2,7 @@
 
 Paths, queries, prompts and answers never reach the log: they may hold what is private, and line breaks or escapes that
 forge what a log says. A mistake of the server's is logged by its kind and its place, without its message, which could
-repeat a prompt.
+repeat a prompt. What the explorer's pages ask for is logged at DEBUG unless it is refused.
 """
 
 import logging
@@ -13,6 +13,7 @@ from uuid import uuid4
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moalign.serving.api.guards import PAGES
 from moalign.serving.api.refusals import RefusedError
 from moalign.serving.meter import Meter
 
@@ -46,11 +47,7 @@ class Journal:
         except ClientDisconnect:
             pass  # while its body was read
         except Exception as error:
-            places = " < ".join(
-                f"{frame.filename}:{frame.lineno} {frame.name}"
-                for frame in reversed(traceback.extract_tb(error.__traceback__))
-            )
-            log.error("request %s failed: %s at %s", name, type(error).__name__, places)
+            log.error("request %s failed: %s at %s", name, type(error).__name__, places(error))
             if not status:  # of a stream that has begun, the rest is missing, which its reader notices
                 message = f"the server made a mistake; its log names this request {name}"
                 await RefusedError(500, message, code="internal_error").response()(scope, receive, noted)
@@ -58,4 +55,12 @@ class Journal:
             path = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             self._meter.responded(path, status or GONE)
-            log.info("%s %s %s %s %.3f s", name, method, path, status or GONE, time.monotonic() - begun)
+            # A page asks every few seconds, and for two dozen files when it is opened.
+            level = logging.DEBUG if path == PAGES and status < 400 else logging.INFO
+            log.log(level, "%s %s %s %s %.3f s", name, method, path, status or GONE, time.monotonic() - begun)
+
+
+def places(error: BaseException) -> str:
+    """Where it was raised, from the inside out, without what it says."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)

@@ -1,4 +1,6 @@
+import base64
 import hmac
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -6,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from served import client_of, made_service, served
+from starlette.testclient import TestClient
 
+from moalign.dashboards.explorer.app import mount_explorer
 from moalign.models import BaseModel
 from moalign.serving.api import app as routes
 from moalign.serving.limits import Limits
@@ -75,6 +79,31 @@ def test_without_the_key_there_is_no_answer(tmp_path: Path, base: BaseModel, giv
         assert client.get("/health").status_code == client.get("/ready").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "said", "asked"),
+    [
+        ("/explore", {}, "Basic"),
+        ("/explore/_dash-layout", {}, "Basic"),
+        ("/explorer", {}, "Bearer"),
+        ("/v1/models", {}, "Bearer"),
+        ("/v1/models", {"Origin": "http://testserver"}, "Basic"),
+        ("/v1/models", {"Origin": "https://outside.example", "Sec-Fetch-Site": "same-origin"}, "Basic"),  # a proxy
+        ("/v1/models", {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}, "Bearer"),
+        ("/v1/models", {"Origin": "null"}, "Bearer"),
+        ("/v1/models", {"Sec-Fetch-Site": "none"}, "Bearer"),
+    ],
+)
+def test_a_browser_is_asked_as_it_can_answer(
+    tmp_path: Path, base: BaseModel, path: str, said: dict[str, str], asked: str
+) -> None:
+    """A browser that has the password for /explore gives it for /v1 when its own page is asked for it there."""
+    with client_of(made_service(tmp_path / "run", base, api_key=KEY)) as client:
+        refused = client.get(path, headers=said)
+        assert (refused.status_code, refused.headers["www-authenticate"].split()[0]) == (401, asked)
+        password = base64.b64encode(f"anybody:{KEY}".encode()).decode()
+        assert client.get(path, headers={**said, "Authorization": f"Basic {password}"}).status_code in (200, 404)
+
+
 @pytest.mark.parametrize("given", [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {KEY} "])
 def test_with_the_key_there_is_one(tmp_path: Path, base: BaseModel, given: str) -> None:
     with client_of(made_service(tmp_path / "run", base, api_key=KEY), Authorization=given) as client:
@@ -141,3 +170,19 @@ def test_an_answer_may_take_longer_than_a_body(
     monkeypatch.setattr(routes, "BODY_SECONDS", 0.2)
     with client_of(made_service(tmp_path / "run", base, pause=0.15)) as client:
         assert client.post("/v1/completions", json={**HI, "prompt": "a b c d"}).status_code == 200
+
+
+@pytest.mark.parametrize(("asked", "level"), [("/explore/", "DEBUG"), ("/explore/no", "INFO"), ("/health", "INFO")])
+def test_what_open_pages_ask_is_no_news(
+    tmp_path: Path, base: BaseModel, caplog: pytest.LogCaptureFixture, asked: str, level: str
+) -> None:
+    """A page asks every few seconds; what is refused is told all the same, and all of it is counted under one path."""
+    caplog.set_level(logging.DEBUG, "moalign.serving.api.journal")
+    service = made_service(tmp_path / "run", base)
+    app = routes.create_app(service)
+    mount_explorer(app, service)
+    answer = TestClient(app).get(asked)
+    (record,) = [each for each in caplog.records if each.name == "moalign.serving.api.journal"]
+    path = "/explore" if "explore" in asked else asked
+    assert (record.levelname, f" {path} {answer.status_code} " in record.getMessage()) == (level, True)
+    assert f'path="{path}",status="{answer.status_code}"'.encode() in service.meter.exposition()
