@@ -53,7 +53,8 @@ def predictions(info: TradeoffInfo) -> Any:
         if one.value is None:
             continue
         ends = one.interval or (one.value, one.value)
-        low, high = min(one.value, one.low or one.value, ends[0]), max(one.value, one.high or one.value, ends[1])
+        known = [place for place in (one.value, one.low, one.high, *ends) if place is not None]
+        low, high = min(known), max(known)
         places = span_decimals([low, high])
         interval = f"{number(ends[0], places)} to {number(ends[1], places)}" if one.interval else ""
         rows.append(

@@ -3,7 +3,8 @@
 import pytest
 
 from moalign.dashboards.bars import Bar
-from moalign.dashboards.tradeoff import SOURCES, promise, tradeoff_figure, tradeoff_info
+from moalign.dashboards.explorer.tradeoff import predictions
+from moalign.dashboards.tradeoff import SOURCES, Outlook, TradeoffInfo, promise, tradeoff_figure, tradeoff_info
 
 
 def plan(rows, predicted=None, source="interpolated", shares=(1.0,), direction=None):
@@ -147,3 +148,11 @@ def test_little_or_nothing_known_is_drawn_all_the_same(bare, make_set, odd):
 
 def test_sources_are_those_of_plans():
     assert set(SOURCES) == {"measured", "calibrated", "interpolated", "unknown"}
+
+
+def test_a_range_that_ends_at_zero_is_drawn_to_its_end() -> None:
+    """At -1 of -3 to 0 the dot stands two thirds along its track, and the interval around it."""
+    one = Outlook("brief", 0, -1.0, (-1.3, -0.7), -3.0, 0.0, None)
+    shown = str(predictions(TradeoffInfo((), (one,), "", "", "")).to_plotly_json())
+    assert "'left': '66.67%'" in shown
+    assert "'left': '56.67%', 'width': '20.00%'" in shown

@@ -26,6 +26,11 @@
     return { ...trace, ...Object.fromEntries(places) };
   };
 
+  const aside = ({ eye, center }) => ({
+    eye: { x: 1.3 * eye.x, y: 1.3 * eye.y, z: 1.3 * eye.z },
+    center: { x: 0.12, y: -0.12, ...center },
+  });
+
   const draw = (figure, plan, _scheme, schemes) => {
     const { triggered, outputs_list } = window.dash_clientside.callback_context;
     const moved = triggered.length && triggered.every(({ prop_id }) => prop_id === "plan.data");
@@ -35,8 +40,10 @@
     const { name } = outputs_list.id;
     // A sentence in place of a drawing needs less room.
     document.getElementById(`drawing-${name}`)?.classList.toggle("blank", !data.length);
-    // On a phone a finger that moves over a figure means to scroll the page.
+    // On a phone a finger that moves over a figure means to scroll the page, and the box of a scene has to stand back,
+    // to the right, for the words on its left.
     if (small.matches && !layout.scene) layout.dragmode = false;
+    if (small.matches && layout.scene) layout.scene.camera = aside(layout.scene.camera);
     return { data, layout: { ...layout, uirevision: "kept" } };
   };
 
