@@ -69,13 +69,14 @@ def point_mark(point: ParetoPoint, objectives: Sequence[str], label: str = "") -
         if value is not None
     ]
     title = "base model" if label == "base" else preference_text(point.preference, objectives)
+    weights = point.preference.weights  # made anew at each look, as below
     return Mark(
         point.adapter,
         label,
         values,
         tuple(float(low) for low, _ in intervals),
         tuple(float(high) for _, high in intervals),
-        tuple(point.preference.weights.get(name, 0.0) for name in objectives),
+        tuple(weights.get(name, 0.0) for name in objectives),
         (title, *_value_lines(point.values, point.standard_errors, objectives), *facts),
     )
 
@@ -144,9 +145,11 @@ def corner_labels(points: Sequence[ParetoPoint], objectives: Sequence[str]) -> d
     """
     labels: dict[str, str] = {}
     taken = []
+    asked = [point.preference.weights for point in points]
     for name in objectives if len(points) > 1 else ():
-        most = max(points, key=lambda point: point.preference.weights.get(name, 0.0))
-        weight = most.preference.weights.get(name, 0.0)
+        weights = [each.get(name, 0.0) for each in asked]
+        weight = max(weights)
+        most = points[weights.index(weight)]
         if weight > 0.5 and most.values not in taken:
             labels[most.adapter] = f"{short(name, 12)} {weight:.2g}"
             taken.append(most.values)

@@ -72,9 +72,9 @@ def _known(course: Course, pick: Pick) -> tuple[Float[np.ndarray, " k"], Float[n
 
 def _running(values: Float[np.ndarray, " k"], window: int) -> Float[np.ndarray, " k"]:
     """Each the mean of so many up to it."""
-    if window == 1:
+    if window == 1 or not len(values):
         return values
-    sums = np.concatenate([[0.0], values.cumsum()])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    # Not by differences of running sums, from which one spike would take what is small ever after.
+    padded = np.concatenate([np.zeros(window - 1), values])
+    sums = np.lib.stride_tricks.sliding_window_view(padded, window).sum(axis=1)
+    return sums / np.minimum(np.arange(1, len(values) + 1), window)

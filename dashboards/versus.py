@@ -63,13 +63,15 @@ def versus_info(
     why: str = "",
     pair: tuple[int, int] | None = None,
     most: Sequence[Comparison] = (),
+    infos: tuple[FrontInfo, FrontInfo] | None = None,
 ) -> VersusInfo:
     """What there is to say of two fronts of the same objectives.
 
     `volumes` (computed if None, for at most four objectives) and `comparison`, first less second, are counted from the
     reference point of the first; without a comparison `why` says what keeps it from being made. Of more than two
     objectives the given pair is drawn, else the one that conflicts most in the first run (`drawn_pair`); `bands` are
-    those of the drawn pair. `most` compares the best of each objective. Other objectives: see `apart`.
+    those of the drawn pair. `most` compares the best of each objective. `infos` are the fronts as they are drawn, where
+    they are known already. Other objectives: see `apart`.
     """
     objectives = fronts[0].objectives
     if objectives != fronts[1].objectives:
@@ -81,7 +83,7 @@ def versus_info(
     reference = fronts[0].reference_point
     if volumes is None and not note and len(objectives) <= _EXACT:
         volumes = (hypervolume(fronts[0].values, reference), hypervolume(fronts[1].values, reference))
-    infos = tuple(map(front_info, fronts))
+    infos = infos or (front_info(fronts[0]), front_info(fronts[1]))
     known = [band for band in bands if band is not None]
     return VersusInfo(
         names,

@@ -8,6 +8,7 @@ import numpy as np
 
 from moalign.dashboards.wording import listing, number, short, span_decimals
 from moalign.errors import DataError, PreferenceError, unknown
+from moalign.frontiers.calibration import brought_near
 
 _REACHED = 1e-6  # of the range: as near as a search comes
 _WORTH = 0.01  # of the range: what another policy must bring before it is changed for it
@@ -81,14 +82,14 @@ def at_least(
         raise DataError("nothing that this run can serve has a known value; evaluate its adapters first")
     spans = np.array([spread[name] or 1.0 for name in names])
     values = np.array([[offer.values[name] for name in names] for offer in offers])
-    lacks = np.nan_to_num(np.maximum(asked - values, 0.0) / spans)
+    lacks = np.nan_to_num(np.maximum(brought_near(asked, values, spans) - values, 0.0) / spans)
     reached = np.asarray((lacks <= _REACHED).all(axis=1))
     free = np.isnan(asked) if np.isnan(asked).any() else np.ones(len(names), dtype=bool)
     own = np.array([offer.policy == policy for offer in offers])
     gains = (values / spans)[:, free].mean(axis=1) if reached.any() else -lacks.max(axis=1) - 1e-3 * lacks.sum(axis=1)
     scores = np.where(reached | ~reached.any(), gains + _WORTH * own, -np.inf)
     best = int(scores.argmax())
-    offer, missing = offers[best], (lacks * spans)[best]
+    offer, missing = offers[best], np.maximum(asked - values[best], 0.0)
     lacking = {name: float(amount) for name, amount in zip(names, missing, strict=True) if amount > 0}
     known = {name: value for name, value in zip(names, asked.tolist(), strict=True) if not math.isnan(value)}
     places = {name: span_decimals((0.0, float(span))) for name, span in zip(names, spans, strict=True)}

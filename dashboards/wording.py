@@ -100,7 +100,8 @@ def preference_text(preference: Preference, objectives: Sequence[str], most: int
     >>> preference_text(Preference.of({"brief": 1.0, "helpful": 2.0}), ["helpful", "brief"])
     'helpful 0.67 · brief 0.33'
     """
-    counts = [(name, preference.weights.get(name, 0.0)) for name in objectives]
+    weights = preference.weights  # made anew at each look
+    counts = [(name, weights.get(name, 0.0)) for name in objectives]
     named = [f"{short(name)} {weight:.2g}" for name, weight in counts if weight > 0]
     more = f" · +{len(named) - most} more" if len(named) > most else ""
     return " · ".join(named[:most]) + more

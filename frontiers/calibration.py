@@ -19,6 +19,7 @@ FINEST = 1e-4  # a standard error below this share of the range cannot be told f
 UNKNOWN = 1e-2  # the standard error, as a share of the range, where none at all is known
 ALONE = 1e-9  # a weight this close to 1 is an adapter alone
 REACHED = 1e-6  # of the range: as near as the search comes
+FAR = 1e6  # ranges: of what is wanted further away than that, rounding would hide what comes nearer
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +101,10 @@ class Calibration:
                 "will do, and at least one finite"
             )
 
+        near = brought_near(wanted, self.values, self.spread)
+
         def least_slack(rows: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
-            return ((self.attained(rows) - wanted) / self.spread)[:, asked].min(axis=1)
+            return ((self.attained(rows) - near) / self.spread)[:, asked].min(axis=1)
 
         row = best_mixture(least_slack, len(self.preferences), self.pairs)
         lacking = np.nan_to_num(np.maximum(wanted - self.attained(row[None])[0], 0.0))
@@ -180,6 +183,19 @@ def fit_calibration(
     if pairs is None:
         pairs = sorted({*neighbours(preferences), *neighbours(adapters)})
     return Calibration(polynomials, rows, values, noise, preferences, tuple(pairs), spread, error)
+
+
+def brought_near(
+    wanted: Float[np.ndarray, " m"], values: Float[np.ndarray, "n m"], spread: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    """The wanted values, each at most a million ranges from the given ones, so that these can be told apart by it.
+
+    (V - wanted) / spread of 1e20 ranges is the same number for all V. NaN stays NaN.
+
+    >>> brought_near(np.array([1e300, np.nan]), np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([2.0, 1.0])).tolist()
+    [2000003.0, nan]
+    """
+    return np.clip(wanted, values.min(axis=0) - FAR * spread, values.max(axis=0) + FAR * spread)
 
 
 def _measured_alone(rows: Float[np.ndarray, "n k"], values: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "k m"]:

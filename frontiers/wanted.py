@@ -5,15 +5,18 @@
 [Kraft]   "A software package for sequential quadratic programming" (1988): scipy's SLSQP.
 """
 
+from itertools import combinations
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import linprog, minimize
 
-from moalign.frontiers.calibration import REACHED, Calibration
+from moalign.frontiers.calibration import REACHED, Calibration, brought_near
 from moalign.frontiers.mixtures import lattices
 
 _CANDIDATES = 130  # mixtures of each set of neighbours: steps of 1/128 between two, of 1/14 between three
 _HILLS = 3  # sets of neighbours in which the exact place is looked for
+_TRIED = 6  # weights whose best mixture is looked for exactly
 _NUDGES = (2e-3, 2e-2, 0.2, 2.0, 20.0)  # by how much the multipliers are raised, as a share and in ranges
 
 
@@ -61,7 +64,7 @@ def weights_at_least(
 
     w = goal + lambda, with the multipliers lambda >= 0 of what is wanted: argmax over rows of w.V(row) then attains it
     with nothing to spare wherever the map bends outward  [Everett]. Where it does not, no weights ask for that very
-    row, and these ask for the next one that attains as much. They sum to 1; None where none do.
+    row, and these ask for the next one that attains as much. They sum to 1; None where none are found that do.
 
     >>> from moalign.frontiers.calibration import fit_calibration
     >>> rows, errors = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]), np.zeros((3, 2))
@@ -72,16 +75,26 @@ def weights_at_least(
     True
     """
     asked, goal = np.isfinite(wanted), goal_weights(known.spread, wanted)
+    wanted = brought_near(wanted, known.values, known.spread)
     candidates = [row[None], *lattices(len(known.preferences), known.pairs, _CANDIDATES)]
     attained = np.vstack([known.attained(rows) for rows in candidates])
     multipliers = np.zeros(len(wanted))
     multipliers[asked] = _multipliers(attained / known.spread, wanted / known.spread, goal * known.spread)
-    for more in _NUDGES:  # the candidates lie apart, so that what is exact for them can fall short by a little
-        weights = goal + ((1 + more) * multipliers + more * asked) / known.spread
-        weights /= weights.sum()
-        found = known.attained(known.row_for_preference(weights)[None])[0]
-        if (found >= wanted - REACHED * known.spread)[asked].all():
-            return weights
+
+    def fine(values: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
+        return np.asarray((values >= wanted - REACHED * known.spread)[:, asked].all(axis=1))
+
+    # The candidates lie apart, so that what is exact for them can fall short by a little. And with several multipliers
+    # a little more of all may be too much of one: what a lattice of weights is worth is looked at beside them.
+    nudged = [goal + ((1 + more) * multipliers + more * asked) / known.spread for more in _NUDGES]
+    (others,) = lattices(len(wanted), list(combinations(range(len(wanted)), 2)), _CANDIDATES)
+    tried = np.vstack([*nudged, others / known.spread])
+    tried /= tried.sum(axis=1, keepdims=True)
+    values = attained[(tried @ attained.T).argmax(axis=1)]
+    worth = np.where(fine(values), values @ goal, -np.inf)
+    for place in np.argsort(-worth, kind="stable")[:_TRIED]:
+        if fine(known.attained(known.row_for_preference(tried[place])[None]))[0]:
+            return tried[place]
     return None
 
 

@@ -98,6 +98,11 @@ class Seen:
         return front_info(self.front, self.base, self.blends, self.oracle, self.band)
 
     @cached_property
+    def alone(self) -> FrontInfo:
+        """The same without all that is no measured point."""
+        return front_info(self.front)
+
+    @cached_property
     def samples(self) -> tuple[Sample, ...]:
         """Every text behind the points and the base."""
         return tuple(
@@ -129,9 +134,14 @@ class Watch:
                 return self._seen
         raise RunError(f"the run folder {self.folder} changes too fast to be read; try again in a moment")
 
+    @property
+    def gone(self) -> bool:
+        """Whether there is no run in the folder any more."""
+        return not (self.folder / "config.yaml").is_file()
+
     def state(self) -> State:
         """When the run last changed. Raises RunError when it is gone."""
-        if not (self.folder / "config.yaml").is_file():
+        if self.gone:
             raise RunError(f"the run folder {self.folder} is gone: it was deleted or moved while this page was open")
         return tuple(_time(self.folder / name) for name in _WATCHED)
 

@@ -157,7 +157,7 @@ class _Log:
 
     def _step(self, values: Mapping[str, Any]) -> None:
         self._add(values["group"], values)
-        self.taken[values["group"]] = values["step"]
+        self.taken[values["group"]] = int(values["step"])
 
     def _rollouts(self, values: Mapping[str, Any]) -> None:
         self._add(values["adapter"], values)
@@ -199,6 +199,7 @@ class _Log:
     def _volume(self, key: str, place: Vector, logged: float | None) -> float | None:
         """The volume of all points: a worker that logs one knows only of those that had landed when it began."""
         size, again = len(self.objectives), key in self.measured
+        place = place or (None,) * size  # a row for every point, also for one without values
         others = np.array(self.values).reshape(-1, size)
         at = self.measured.setdefault(key, len(self.measured)) * size
         self.values[at : at + size] = array("d", [math.nan if value is None else value for value in place])

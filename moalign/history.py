@@ -50,6 +50,7 @@ class Course:
         gram = self.numbers.get("gram")
         if gram is None:
             return np.full(len(self), np.nan)
+        i, j = min(i, j), max(i, j)
         size = math.isqrt(2 * gram.shape[1])  # m (m + 1) / 2 columns
         inner, one, other = (gram[:, r * size - r * (r - 1) // 2 + c - r] for r, c in ((i, j), (i, i), (j, j)))
         known = (one > 0) & (other > 0)  # a NaN is not

@@ -117,6 +117,26 @@ def test_volumes_are_those_of_all_points_so_far(run: Path, log: Callable[..., No
     assert history.reference_point == (0.0, 0.0)
 
 
+def test_a_point_without_values_moves_no_other_and_takes_its_row_when_it_is_measured(
+    run: Path, log: Callable[..., None]
+) -> None:
+    """Boxes of 1 x 0.25, nothing, 0.25 x 1; that again, lower, lies within the first; then 2 x 2."""
+    log("point", **point("a", 1.0, 0.25))
+    log("point", **point("n", 0, 0, values={}))
+    log("point", **point("b", 0.25, 1.0))
+    log("point", **point("b", 0.25, 0.25))
+    log("point", **point("n", 2.0, 2.0))
+    history = HistoryReader(run, NAMES).read()
+    assert history.unreadable == 0
+    assert [landing.volume for landing in history.landings] == [0.25, 0.25, 0.4375, 0.25, 4.0]
+
+
+def test_a_step_that_is_a_word_spoils_no_point(run: Path, log: Callable[..., None]) -> None:
+    log("step", group="a", step="7", loss=0.5)
+    log("point", **point("a", 1.0, 0.25))
+    assert [landing.steps for landing in HistoryReader(run, NAMES).read().landings] == [7]
+
+
 def test_of_many_objectives_the_largest_logged_volume_stands(tmp_path: Path, log: Callable[..., None]) -> None:
     """A second worker, which has not seen the first one's points, logs less: the set has not shrunk."""
     names = tuple("abcde")

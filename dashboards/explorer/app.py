@@ -126,7 +126,8 @@ def _policy(app: dash.Dash, m: int) -> str:
 def mount_explorer(app: FastAPI, service: Service) -> None:
     """Let a server answer at /explore too, with texts of its own."""
     chat = service.base.tokenizer.chat_template is not None
-    _add_to(app, explorer_app(service.run.folder, reading.Live(chat, service.limits.max_tokens)))
+    live = reading.Live.within(chat, service.limits.max_tokens, service.engine.context)
+    _add_to(app, explorer_app(service.run.folder, live))
 
 
 def _add_to(app: FastAPI, explorer: ASGIApp) -> None:
@@ -188,6 +189,9 @@ def _told(error: Exception, watch: Watch) -> None:
     """What a callback raised, as a sentence in the page; all else stays as it was."""
     if isinstance(error, UserError):
         known = pathless(error, watch.folder)
+        if watch.gone:  # which `look` tells, and takes back when the folder is there again
+            dash.set_props("gone", {"children": known, "hidden": False})
+            return
     else:
         # Without its message, which could repeat what somebody wrote.
         log.error("a part of the page failed: %s at %s", type(error).__name__, places(error))

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from moalign.comparing import Together, together
 from moalign.dashboards import Band
 from moalign.dashboards.explorer.parts import attributes, chooser, data_of, drawing, in_thread, note, plain, table, view
-from moalign.dashboards.front import front_info
 from moalign.dashboards.versus import VersusInfo, drawn_pair, versus_figure, versus_info
 from moalign.dashboards.wording import short
 from moalign.errors import RunError, UserError
@@ -20,7 +19,7 @@ from moalign.exploring import Seen, Watch, pathless
 from moalign.frontiers import attainment_bands
 
 _PAIRS = 45  # of objectives that may be chosen
-_KEPT = 3  # other runs whose draws are remembered
+_KEPT = 3  # other runs that are remembered, with their draws
 _BANDED = 300  # points of a front up to which its band is quick
 
 
@@ -85,10 +84,16 @@ class Pairing:
         self._watch = watch
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[str, Together | str]] = {}
+        self._beside: dict[str, Watch] = {}
 
     def seen(self, name: str) -> tuple[Seen, Seen]:
         """This run and one beside it, as they are now. Raises RunError if there is no such run or it cannot be read."""
         first, beside = self._watch.now(), self._watch.sibling(name)
+        with self._lock:  # what was read of it before need not be read again
+            beside = self._beside.pop(name, beside)
+            self._beside[name] = beside
+            while len(self._beside) > _KEPT:
+                del self._beside[next(iter(self._beside))]
         try:
             return first, beside.now()
         except (OSError, UserError, ValueError, KeyError, TypeError) as error:
@@ -115,13 +120,13 @@ class Pairing:
             return versus_info(names, fronts)
         found = self.draws(name, first, second)
         if isinstance(found, str):
-            return versus_info(names, fronts, why=found, pair=pair)
+            return versus_info(names, fronts, why=found, pair=pair, infos=(first.alone, second.alone))
         if pair is None and len(first.run.objectives) > 1:
-            pair = drawn_pair(front_info(first.front))
-        bands = _bands(found, pair) if pair else (None, None)
+            pair = drawn_pair(first.alone)
+        bands, infos = _bands(found, pair) if pair else (None, None), (first.alone, second.alone)
         if not volumes or not found.quick:
-            return versus_info(names, fronts, bands, why=_too_dear(found), pair=pair, most=found.most)
-        return versus_info(names, fronts, bands, None, found.volumes, pair=pair, most=found.most)
+            return versus_info(names, fronts, bands, why=_too_dear(found), pair=pair, most=found.most, infos=infos)
+        return versus_info(names, fronts, bands, None, found.volumes, pair=pair, most=found.most, infos=infos)
 
 
 def _drawn(first: Seen, second: Seen) -> Together | str:

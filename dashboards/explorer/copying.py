@@ -6,7 +6,9 @@ import dash
 from dash import Input, Output, html
 
 from moalign.dashboards.explorer.parts import attributes, in_thread
+from moalign.dashboards.explorer.picks import weights_under
 from moalign.dashboards.explorer.snippets import snippets
+from moalign.exploring import Watch
 
 _KINDS = {"weights": "JSON", "curl": "curl", "python": "Python"}
 
@@ -27,7 +29,7 @@ def copies_view() -> html.Details:
     )
 
 
-def add_copies(app: dash.Dash) -> None:
+def add_copies(app: dash.Dash, watch: Watch) -> None:
     """The callback that writes them."""
 
     @app.callback(
@@ -38,4 +40,7 @@ def add_copies(app: dash.Dash) -> None:
     )
     @in_thread
     def copies(judged: dict[str, float] | None, policy: str | None, live: dict[str, Any]) -> list[str]:
-        return list(snippets(judged, policy, live["origin"], live["chat"]).values()) if judged else [""] * len(_KINDS)
+        if not judged:
+            return [""] * len(_KINDS)
+        weights = weights_under(watch.now(), judged, policy)
+        return list(snippets(weights, policy, live["origin"], live["chat"]).values())

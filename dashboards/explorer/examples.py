@@ -20,6 +20,7 @@ from moalign.dashboards.explorer.picks import (
     taken,
     texts_by_key,
     weights_of,
+    weights_under,
     with_own,
 )
 from moalign.dashboards.explorer.reading import Live
@@ -137,8 +138,8 @@ def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) 
     if not candidates(seen) and not _can_write(seen, live):
         return
     _add_picks(app, watch, scorers, live)
-    _add_uses(app)
-    add_copies(app)
+    _add_uses(app, watch)
+    add_copies(app, watch)
     app.clientside_callback(
         ClientsideFunction("texts", "ended"),
         Output("asked", "data", allow_duplicate=True),
@@ -206,16 +207,17 @@ def _scores(seen: Seen, scorers: Scorers, said: dict[str, Any], chat: bool) -> l
     return rows
 
 
-def _add_uses(app: dash.Dash) -> None:
+def _add_uses(app: dash.Dash, watch: Watch) -> None:
     @app.callback(
         Output("wanted", "data", allow_duplicate=True),
         Input("pick-use", "n_clicks"),
         State("judged", "data"),
+        State("policy", "value"),
         prevent_initial_call=True,
     )
     @in_thread
-    def use(_clicks: int, judged: dict[str, float] | None) -> Any:
-        return {"weights": judged} if judged else dash.no_update
+    def use(_clicks: int, judged: dict[str, float] | None, policy: str | None) -> Any:
+        return {"weights": weights_under(watch.now(), judged, policy)} if judged else dash.no_update
 
 
 def shown(seen: Seen, state: dict[str, Any], own: bool) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from moalign.dashboards.explorer.parts import (
     drawing,
     graph_of,
     in_thread,
+    listed,
     note,
     plain,
     view,
@@ -178,7 +179,7 @@ def register(app: dash.Dash, watch: Watch) -> None:
     def say(_state: str) -> tuple[Any, Any, Any]:
         seen = watch.now()
         drawn_at_all = seen.info.marks and m > 1
-        return remarks(seen), choices(seen), key(seen.info) if drawn_at_all else []
+        return remarks(seen), listed(choices(seen)), key(seen.info) if drawn_at_all else []
 
     @app.callback(
         Output("wanted", "data", allow_duplicate=True),

@@ -8,7 +8,17 @@ import dash
 from dash import Input, Output, State, dcc, html
 
 from moalign.dashboards.brush import BrushInfo, Range, brush_info, brushed, matrix_figure, parcoords_figure
-from moalign.dashboards.explorer.parts import attributes, button, chooser, data_of, drawing, graph_of, in_thread, plain
+from moalign.dashboards.explorer.parts import (
+    attributes,
+    button,
+    chooser,
+    data_of,
+    drawing,
+    graph_of,
+    in_thread,
+    listed,
+    plain,
+)
 from moalign.dashboards.wording import short
 from moalign.exploring import Seen, Watch
 
@@ -163,7 +173,7 @@ def register(app: dash.Dash, watch: Watch, choices: Callable[[Seen, Collection[s
         after = restyled(before, changes) if dragged else asked(before, *ends)
         kept = inside(info, after)
         said = f"{len(kept):,} of {len(info.adapters):,} points are kept." if after else ""
-        return after, said, choices(seen, frozenset(kept))
+        return after, said, listed(choices(seen, frozenset(kept)))
 
 
 def asked(before: Ranges, axis: str | None, low: float | None, high: float | None) -> Ranges:

@@ -22,6 +22,8 @@ _PROMPTS = 6  # of which the most telling pair is chosen
 _ASKED = 2000  # pairs that a page may have been shown
 _OWN = 60  # texts written for prompts of one's own
 
+_IN_OWN_UNITS = ("nearest", "calibrated")  # policies that look for the most of w.V, whatever the method divides by
+
 State = dict[str, Any]
 
 
@@ -192,6 +194,18 @@ def judged(seen: Seen, state: State) -> Judgement:
 def weights_of(seen: Seen, judgement: Judgement) -> dict[str, float]:
     """The weights as a preference of this run names them."""
     own = own_units(judgement.mean, units(seen) / asked_units(seen))
+    return dict(zip(seen.run.objectives, own.tolist(), strict=True))
+
+
+def weights_under(seen: Seen, weights: Mapping[str, float], policy: str | None) -> dict[str, float]:
+    """The weights of `weights_of` as a policy reads them: "nearest" and "calibrated" count objectives in their units.
+
+    The others mix by the weights that adapters were trained at, which a method that divides means in deviations: there
+    w of deviations is w / deviation of the objectives' own.
+    """
+    if policy not in _IN_OWN_UNITS:
+        return dict(weights)
+    own = own_units(np.array([weights[name] for name in seen.run.objectives]), asked_units(seen))
     return dict(zip(seen.run.objectives, own.tolist(), strict=True))
 
 

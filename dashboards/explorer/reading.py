@@ -7,7 +7,7 @@ from typing import Any
 import dash
 from dash import ClientsideFunction, Input, Output, State, dcc, html
 
-from moalign.dashboards.explorer.parts import attributes, button, chooser, in_thread, view
+from moalign.dashboards.explorer.parts import attributes, button, chooser, in_thread, listed, view
 from moalign.dashboards.explorer.scores import Told, add_scores, scored
 from moalign.dashboards.explorer.stored import five_points, others, shown_stored, stored_prompts
 from moalign.dashboards.records import BASE
@@ -20,10 +20,20 @@ _SHOWN = 150  # characters of a prompt in a list
 
 @dataclass(frozen=True)
 class Live:
-    """How texts are asked for: whether as conversations, and the most tokens that a request may ask for."""
+    """How texts are asked for: whether as conversations, the most tokens of one, and those that the page proposes."""
 
     chat: bool
     max_tokens: int
+    usual: int = 128
+
+    @classmethod
+    def within(cls, chat: bool, max_tokens: int, context: int) -> "Live":
+        """What fits a base that reads `context` tokens, prompt and text together: half of it is left to the prompt.
+
+        >>> Live.within(False, 2048, 32)
+        Live(chat=False, max_tokens=31, usual=16)
+        """
+        return cls(chat, max(1, min(max_tokens, context - 1)), max(1, min(cls.usual, max_tokens, context // 2)))
 
 
 def live_store(live: Live | None) -> dict[str, Any]:
@@ -93,7 +103,7 @@ def _asking(seen: Seen, live: Live) -> tuple[html.Div, ...]:
                 html.Div(
                     [
                         _number("seed", "Seed", 0, 0, 2**31),
-                        _number("tokens", "At most tokens", min(128, live.max_tokens), 1, live.max_tokens),
+                        _number("tokens", "At most tokens", min(live.usual, live.max_tokens), 1, live.max_tokens),
                         _number("heat", "Temperature", 1, 0, 2),
                         button("Ask both", "ask", "main"),
                         button("Stop", "stop", "quiet"),
@@ -109,8 +119,12 @@ def _asking(seen: Seen, live: Live) -> tuple[html.Div, ...]:
 def _choosing(seen: Seen, live: Live | None) -> html.Div:
     """What can be chosen of the stored texts, and what they are."""
     prompts = stored_prompts(seen)
-    how = "" if live else " To have texts written here for any prompt, stop this page and open the run with "
-    command = () if live else (html.Code(f"moalign serve {seen.run.folder.resolve().name}"), " instead.")
+    how = (
+        ""
+        if live or not len(seen.front)
+        else " To have texts written here for any prompt, stop this page and open the run with "
+    )
+    command = () if not how else (html.Code(f"moalign serve {seen.run.folder.resolve().name}"), " instead.")
     if not prompts:
         return html.Div(html.P(["No texts are stored in this run.", how, *command], className="note"))
     about = (
@@ -118,16 +132,13 @@ def _choosing(seen: Seen, live: Live | None) -> html.Div:
         "nearest to its trade-off."
     )
     options = [{"label": short(prompt, _SHOWN), "value": at} for at, prompt in enumerate(prompts)]
-    prompt = dcc.Dropdown(id="stored-prompt", options=options, value=0, clearable=False, maxHeight=320)
+    prompt = dcc.Dropdown(id="stored-prompt", options=listed(options), value=0, clearable=False, maxHeight=320)
     return html.Div(
         [
             html.P([about, how, *command], className="note"),
             chooser("Prompt of this run", prompt),
             html.P(id="stored-asked", className="asked", dir="auto"),
-            html.Div(
-                [button("Another sample", "another"), html.P(id="stored-place", className="about")],
-                className="line wrap",
-            ),
+            button("Another sample", "another"),
         ],
         className="only-stored",
     )
@@ -223,7 +234,7 @@ def _add_names(app: dash.Dash, watch: Watch) -> None:
     def offer(_state: str, kept: dict[str, Any] | None) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
         seen = watch.now()
         own = [{"label": f"kept: {kept['label']}", "value": "kept"}] if kept else []
-        return own + others(seen), five_points(seen)
+        return own + listed(others(seen)), five_points(seen)
 
     @app.callback(
         Output("kept", "data"),
@@ -249,7 +260,6 @@ def _add_stored(app: dash.Dash, watch: Watch) -> None:
     @app.callback(
         Output("stored", "data"),
         Output("stored-asked", "children"),
-        Output("stored-place", "children"),
         Output("stored-scores", "children"),
         Output("stored-five-scores", "children"),
         Input("source", "value"),
@@ -267,7 +277,7 @@ def _add_stored(app: dash.Dash, watch: Watch) -> None:
     ) -> Any:
         """Texts that are stored, for whatever A and B are now."""
         if source != "stored":
-            return None, "", "", None, None
+            return None, "", None, None
         seen = watch.now()
         prompts, names = stored_prompts(seen), seen.run.objectives
         prompt = prompts[min(int(at or 0), len(prompts) - 1)]
@@ -280,7 +290,7 @@ def _add_stored(app: dash.Dash, watch: Watch) -> None:
         )
         told = {kind: [_written(each) for each in voices] for kind, voices in found.items()}
         long = prompt if short(prompt, _SHOWN) != prompt else ""
-        return told, long, "", scored(names, two, True), scored(names, five, False) if five else None
+        return told, long, scored(names, two, True), scored(names, five, False) if five else None
 
 
 def _written(voice: Mapping[str, Any]) -> dict[str, Any]:

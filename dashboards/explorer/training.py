@@ -5,7 +5,18 @@ from typing import Any
 import dash
 from dash import Input, Output, State, dcc, html
 
-from moalign.dashboards.explorer.parts import attributes, chooser, data_of, drawing, in_thread, note, plain, table, view
+from moalign.dashboards.explorer.parts import (
+    attributes,
+    chooser,
+    data_of,
+    drawing,
+    in_thread,
+    listed,
+    note,
+    plain,
+    table,
+    view,
+)
 from moalign.dashboards.history import TITLES, history_figures, history_info
 from moalign.dashboards.progress import ProgressInfo, progress_figure, progress_info
 from moalign.dashboards.wording import number
@@ -107,7 +118,7 @@ def register(app: dash.Dash, watch: Watch) -> None:
             return (dash.no_update,) * 6
         options = [{"label": row.asked, "value": row.key} for row in info.rows if row.key]
         interval = _LOOK if history.read == 1 else _HURRY
-        return state, interval, said(info, history), plain(progress_figure(info)), rows(info), options
+        return state, interval, said(info, history), plain(progress_figure(info)), rows(info), listed(options)
 
     @app.callback(
         *[Output(data_of(f"training-{at}"), "data") for at in range(len(TITLES))],

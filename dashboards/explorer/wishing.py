@@ -8,6 +8,7 @@ from jaxtyping import Float
 from moalign.dashboards.wishes import AtLeast, Offer, at_least, wanted_values
 from moalign.errors import UserError
 from moalign.exploring import FITTED, Seen, wish_of
+from moalign.frontiers.calibration import brought_near
 from moalign.frontiers.wanted import row_at_least, weights_at_least
 from moalign.preference import Preference
 
@@ -67,13 +68,17 @@ def _measured(
     seen: Seen, asked: Float[np.ndarray, " m"], spread: Float[np.ndarray, " m"], works: list[str]
 ) -> Iterable[tuple[dict[str, float], str]]:
     """The weights of the points that attain it with the most of the rest, or lack least."""
-    values = seen.front.values / np.where(spread > 0, spread, 1.0)
-    lacks = np.nan_to_num(np.maximum(asked / np.where(spread > 0, spread, 1.0) - values, 0.0)).max(axis=1)
+    spans = np.where(spread > 0, spread, 1.0)
+    values, near = seen.front.values / spans, brought_near(asked, seen.front.values, spans) / spans
+    lacks = np.nan_to_num(np.maximum(near - values, 0.0)).max(axis=1)
     free = np.isnan(asked) if np.isnan(asked).any() else np.ones(len(asked), dtype=bool)
     order = np.lexsort((-values[:, free].mean(axis=1), lacks))
     policy = next((each for each in ("direction", *_MAPPED) if each in works), None)
     for place in order[:_MEASURED] if policy else ():
-        yield seen.front.points[int(place)].preference.weights, str(policy)
+        weights = seen.front.points[int(place)].preference.weights
+        yield weights, str(policy)
+        if "nearest" in works:  # two points may have been asked for the same: the better one is the nearest alone
+            yield weights, "nearest"
 
 
 def _planned(seen: Seen, weights: Mapping[str, float], policy: str) -> Offer | None:

@@ -63,6 +63,8 @@ def serve_run(
         models = len(service.planner.names)
         say(f"{run.folder}: {models} adapters over {', '.join(run.objectives)}; policy {service.default_policy}")
         say(f"listening on {address(listening)}/v1, for example with model {example(service.planner.objectives)}")
+        if extend is not None:
+            say(f"to look at it in a browser: {address(listening)}/explore/")
         log_to_stderr()
         asyncio.run(_serve(service, listening, drain_seconds, extend))
 

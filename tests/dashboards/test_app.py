@@ -110,7 +110,10 @@ def test_a_run_deleted_while_open_says_so_and_nothing_else_breaks(tmp_path: Path
     answer = page.write("state.data", {"state.data": "x"}, "beat.n_intervals")
     assert "is gone: it was deleted or moved" in answer["gone"]["children"]
     assert not answer["gone"]["hidden"]
-    assert "is gone" in planned(page, EVEN)["side"]["problem"]["children"]
+    side = planned(page, EVEN)["side"]  # told where it is taken back when the folder returns, and nowhere else
+    assert "is gone" in side["gone"]["children"]
+    assert not side["gone"]["hidden"]
+    assert set(side) == {"gone"}
     assert "is gone" in page.layout()
     assert page.client.get("/explore/points.csv").status_code == 409
 
@@ -356,3 +359,9 @@ def test_the_first_point_of_an_empty_run_is_drawn_without_loading_the_page_again
     run.add_point(point("first", (0.5, 0.5), (0.5, 0.5)))
     assert all(not answer["side"] for _, answer in every(page))
     assert planned(page, EVEN)["plan"]["data"]["values"] == [0.5, 0.5]
+
+
+def test_long_lists_are_cut_to_what_a_browser_can_index(tmp_path: Path) -> None:
+    page = Explored(many_run(tmp_path / "run", 450, 5).folder)
+    options = page.write("goto.options", {}, "state.data")["goto"]["options"]
+    assert len(options) == 150

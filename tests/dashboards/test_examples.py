@@ -24,6 +24,7 @@ from moalign.dashboards.explorer.picks import (
     texts_by_key,
     units,
     weights_of,
+    weights_under,
     with_own,
 )
 from moalign.dashboards.explorer.reading import Live
@@ -102,6 +103,19 @@ def test_a_method_that_divides_by_deviations_is_asked_in_deviations(tmp_path: Pa
     state = {**begun(plain), "rows": [(np.array([0.4, -0.1, 0.2]) * SCALES).tolist()], "picked": [True]}
     u, v = (np.array(list(weights_of(seen, judged(seen, state)).values())) for seen in (plain, divided))
     np.testing.assert_allclose(v / v.sum(), u * rows.std(axis=0) / (u * rows.std(axis=0)).sum())
+
+
+@pytest.mark.parametrize("policy", ["nearest", "calibrated", "interpolate"])
+def test_a_policy_that_looks_for_the_most_is_given_weights_in_own_units(tmp_path: Path, policy: str) -> None:
+    """Where adapters were asked in deviations: w.V ranks texts as the judge does, whose weights are per range."""
+    seen = Watch(scaled_run(tmp_path / "run", {"settings": {"standardise_margins": True}}).folder).now()
+    judgement = judged(seen, {**begun(seen), "rows": [(np.array([0.4, -0.1, 0.2]) * SCALES).tolist()]})
+    asked_for = weights_of(seen, judgement)
+    found = np.array(list(weights_under(seen, asked_for, policy).values()))
+    expected = judgement.mean / units(seen)
+    if policy == "interpolate":
+        expected = expected * asked_units(seen)
+    np.testing.assert_allclose(found, expected / expected.sum())
 
 
 def test_undo_brings_back_the_pair_and_what_was_known_before(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from logged import Moment, course
 
 from moalign.dashboards.history import history_figures, history_info
-from moalign.history import History, Landing, Trace
+from moalign.dashboards.thinning import averaged, number_of
+from moalign.history import Course, History, Landing, Trace
 from moalign.preference import Preference
 
 NAMES = ("helpful", "brief")
@@ -107,6 +108,20 @@ def test_of_many_pairs_those_that_conflict_most_are_drawn() -> None:
     drawn = chart(found, "Gradient")
     assert [line.y[0] for line in drawn.lines] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert "4 pairs that conflict less are left out" in drawn.remark
+
+
+def test_a_spike_does_not_outlive_its_window() -> None:
+    """A loss of 1e20 in step 3, and 1 ever after: the mean of ten is 1 again as soon as the spike has left it."""
+    losses = np.ones((20, 1))
+    losses[3] = 1e20
+    (_, values), _ = averaged(Course(np.arange(20), {"loss": losses}), number_of("loss"), 10)
+    assert values[:3] == (1.0, 1.0, 1.0)
+    assert values[13:] == (1.0,) * 7
+
+
+def test_a_cosine_is_that_of_both_orders() -> None:
+    found = Course(np.array([1]), {"gram": np.array([[4.0, -1.0, 1.0]])})
+    assert found.cosines(0, 1).tolist() == found.cosines(1, 0).tolist() == [-0.5]
 
 
 def test_a_long_course_is_averaged_and_a_faint_one_thinned() -> None:

@@ -199,3 +199,10 @@ def test_decimals_tell_texts_apart_on_the_scale_of_their_averages() -> None:
     told = [Told("A", {"brief": 1.0}, {"brief": 1.0}), Told("B", {"brief": 1.0001}, {"brief": 2.0})]
     assert "= the same" in drawn(scored(("brief",), told, True))
     assert difference(-0.25, 2) == "▼ 0.25 less in B"
+
+
+@pytest.mark.parametrize(("context", "known"), [(32, (31, 16)), (1024, (512, 128)), (1, (1, 1))])
+def test_the_page_asks_for_no_more_than_the_base_reads(context: int, known: tuple[int, int]) -> None:
+    """A base of 32 tokens refuses 128 of them, and a prompt needs its room too."""
+    live = Live.within(False, 512, context)
+    assert (live.max_tokens, live.usual) == known

@@ -47,7 +47,7 @@ SCRIPTED = """
           window.aborted += 1;
           control.error(options.signal.reason);
         });
-        if (plan.wait) await new Promise((done) => setTimeout(done, plan.wait));
+        if (plan.held) await new Promise((done) => window.held.push(done));
         for (let i = 0; i < bytes.length && !options.signal.aborted; i += size) {
           control.enqueue(bytes.slice(i, i + size));
         }
@@ -93,7 +93,7 @@ def page(visitor: Visit) -> Page:
     """The page, at Read, as if nobody had asked yet."""
     page = visitor.page
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.evaluate("location.hash = 'read'; asked.length = 0; aborted = 0; plan = () => ({ text: 'a text' })")
+    page.evaluate("location.hash = 'read'; asked.length = 0; aborted = 0; held = []; plan = () => ({ text: 'a text' })")
     page.locator("#prompt").fill("Hello?")
     for name, value in (("seed", "7"), ("tokens", "32"), ("heat", "1")):
         page.fill(f"#{name}", value)
@@ -153,11 +153,12 @@ def test_stop_ends_both_and_the_page_can_ask_again(page: Page) -> None:
 
 
 def test_of_two_fast_asks_the_later_one_stands_whenever_the_first_comes(page: Page) -> None:
-    plan(page, "(_body, n) => (n < 2 ? { text: 'old', wait: 300 } : { text: 'new', wait: 30 })")
+    plan(page, "(_body, n) => (n < 2 ? { text: 'old', held: true } : { text: 'new' })")
     page.evaluate("document.getElementById('ask').click()")
     page.wait_for_function("asked.length === 2")
     ask(page)
-    page.wait_for_timeout(500)  # the first would have come by now
+    page.evaluate("held.splice(0).forEach((go) => go())")  # now the first come
+    page.evaluate("new Promise(requestAnimationFrame)")
     for letter in "ab":
         expect(page.locator(f"#text-{letter}")).to_have_text("new")
         expect(page.locator(f"#state-{letter}")).to_have_text("")

@@ -95,3 +95,12 @@ def test_a_flat_objective_is_reached_or_missed_as_it_is() -> None:
     flat, spread = [offer(4.0, 1.0), offer(1.0, 1.0)], {"helpful": 3.0, "brief": 0.0}
     assert at_least(flat, {"brief": 1.0}, spread).offer == flat[0]
     assert at_least(flat, {"brief": 2.0}, spread).lacking == {"brief": 1.0}
+
+
+def test_of_what_is_far_beyond_reach_the_nearest_is_still_told() -> None:
+    """From 1e17 ranges away all offers are as far by floating point, and the best of them is still the best."""
+    ends = dict.fromkeys(NAMES, None)
+    low = Offer({"helpful": 0.0, "brief": 1.0}, "soup", {"helpful": 1.0, "brief": 2.0}, ends)
+    high = Offer({"helpful": 1.0, "brief": 0.0}, "soup", {"helpful": 3.0, "brief": 0.0}, ends)
+    found = at_least([low, high], {"helpful": 1e18}, SPREAD)
+    assert (found.reached, found.offer) == (False, high)

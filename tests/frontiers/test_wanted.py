@@ -64,6 +64,18 @@ def test_what_no_row_attains_is_what_comes_nearest() -> None:
     assert lacking.tolist() == pytest.approx([1.0, 0.0], abs=1e-2)
 
 
+@pytest.mark.parametrize("wanted", [1e18, 1e300, 1.7e308])
+def test_what_comes_nearest_is_found_however_far_away_it_is(wanted: float) -> None:
+    """Less 1e18, all that the map attains is one number: the row must still be the adapter with the most of it."""
+    row, reached, lacking = row_at_least(bent(), np.array([NAN, wanted]))
+    assert not reached
+    assert row.tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+    assert lacking.tolist() == [0.0, pytest.approx(wanted)]
+    row, reached, _ = row_at_least(bent(), np.array([NAN, -wanted]))
+    assert reached
+    assert row.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
 @pytest.mark.parametrize("wanted", [[3.5, NAN], [NAN, 3.9], [3.0, NAN], [2.9, 2.9], [0.5, NAN]])
 def test_weights_ask_for_that_row_where_the_front_bends_outward(wanted: list[float]) -> None:
     """The argmax of w.V attains what is wanted, and of the rest within a hundredth of what can be had."""
@@ -77,6 +89,27 @@ def test_weights_ask_for_that_row_where_the_front_bends_outward(wanted: list[flo
     assert not (found < asked - 1e-5).any()
     goal = goal_weights(known.spread, asked)
     assert found @ goal >= known.attained(row[None])[0] @ goal - 0.01
+
+
+@pytest.mark.parametrize("wanted", [[NAN, 2.93, 1.25], [NAN, 3.13, 2.01]])
+def test_of_two_that_are_wanted_no_more_of_one_than_leaves_the_other(wanted: list[float]) -> None:
+    """Raised together the multipliers overshoot one of the two; weights that get both do exist, on a lattice of 28."""
+    known, asked = three(), np.array(wanted)
+    weights = weights_at_least(known, asked, row_at_least(known, asked)[0])
+    assert weights is not None
+    found = known.attained(known.row_for_preference(weights)[None])[0]
+    assert not (found < asked - 1e-5).any()
+    goal = goal_weights(known.spread, asked)
+    every = lattices(3, known.pairs, 100)[0]
+    bests = known.attained(np.array([known.row_for_preference(each / known.spread) for each in every[::7]]))
+    assert found @ goal >= (bests @ goal)[~(bests < asked).any(axis=1)].max(initial=-np.inf) - 0.01
+
+
+def test_weights_ask_for_what_every_row_attains_however_little_that_is() -> None:
+    known, asked = bent(), np.array([-1e300, NAN])
+    weights = weights_at_least(known, asked, row_at_least(known, asked)[0])
+    assert weights is not None
+    assert known.row_for_preference(weights)[1] > 0.99
 
 
 def test_where_the_front_bends_inward_weights_ask_for_the_next_row_that_attains_it_or_for_none() -> None:

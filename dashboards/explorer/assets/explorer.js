@@ -96,6 +96,18 @@
     if (target.closest?.("#dismiss")) set("trouble", { hidden: true });
   });
 
+  // Dash tells nobody when its server is gone. What was said is taken back at the first beat that is answered again.
+  const ask = window.fetch;
+  window.fetch = async (...given) => {
+    try {
+      return await ask(...given);
+    } catch (error) {
+      const told = "The server does not answer; is it still running? What stands here is what was last known.";
+      if (error instanceof TypeError) set("gone", { children: told, hidden: false });
+      throw error;
+    }
+  };
+
   const spoken = document.createElement("p");
   spoken.className = "unseen";
   spoken.setAttribute("role", "status");

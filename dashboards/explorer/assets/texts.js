@@ -280,7 +280,7 @@
   let turns = 0; // each asking has another seed, so that other texts come
 
   const askOwn = (_clicks, prompt, points, live) => {
-    const tokens = Math.min(256, live.max_tokens);
+    const tokens = Math.min(live.usual, live.max_tokens);
     const wrong = points?.length > 1 ? mistake(prompt, turns, tokens, 1, live) : "At least two points must be measured.";
     if (wrong) {
       tell("own-state", `⚠ ${wrong}`);
