@@ -39,14 +39,15 @@ def examples_view(seen: Seen, live: Live | None = None) -> html.Section:
         "Pick the better of two texts that were written for the same prompt under different trade-offs. After a few "
         "picks the weights are known well enough to be used."
     )
-    if not candidates(seen) and not _can_write(seen, live):
-        return view(
-            "examples", "Tell me by example", about, note("No two texts with all scores are stored in this run.")
-        )
-    return view(
-        "examples",
-        "Tell me by example",
-        about,
+    if candidates(seen) or _can_write(seen, live):
+        return view("examples", "Tell me by example", about, *_parts(seen, live))
+    # A sweep may bring texts: the callbacks are there, and find what they belong to when the page is loaded again.
+    none = note("No two texts with all scores are stored in this run yet; load the page again when there are.")
+    return view("examples", "Tell me by example", about, none, html.Div(_parts(seen, live), hidden=True))
+
+
+def _parts(seen: Seen, live: Live | None) -> list[Any]:
+    return [
         dcc.Store(id="own-said"),
         _sources(seen, live),
         _own(seen, live),
@@ -75,7 +76,7 @@ def examples_view(seen: Seen, live: Live | None = None) -> html.Section:
             className="line wrap",
         ),
         copies_view(),
-    )
+    ]
 
 
 def _text(letter: str) -> html.Article:
@@ -134,9 +135,6 @@ def _own(seen: Seen, live: Live | None) -> html.Div:
 
 def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) -> None:
     """The callbacks of the view; what was picked stands in the page alone."""
-    seen = watch.now()
-    if not candidates(seen) and not _can_write(seen, live):
-        return
     _add_picks(app, watch, scorers, live)
     _add_uses(app, watch)
     add_copies(app, watch)

@@ -125,20 +125,25 @@ def _choosing(seen: Seen, live: Live | None) -> html.Div:
         else " To have texts written here for any prompt, stop this page and open the run with "
     )
     command = () if not how else (html.Code(f"moalign serve {seen.run.folder.resolve().name}"), " instead.")
-    if not prompts:
-        return html.Div(html.P(["No texts are stored in this run.", how, *command], className="note"))
     about = (
         "Stored samples: what measured points wrote when they were measured. Each column shows the point that is "
         "nearest to its trade-off."
+        if prompts
+        else "No texts are stored in this run yet."
     )
     options = [{"label": short(prompt, _SHOWN), "value": at} for at, prompt in enumerate(prompts)]
     prompt = dcc.Dropdown(id="stored-prompt", options=listed(options), value=0, clearable=False, maxHeight=320)
     return html.Div(
         [
             html.P([about, how, *command], className="note"),
-            chooser("Prompt of this run", prompt),
-            html.P(id="stored-asked", className="asked", dir="auto"),
-            button("Another sample", "another"),
+            html.Div(
+                [
+                    chooser("Prompt of this run", prompt),
+                    html.P(id="stored-asked", className="asked", dir="auto"),
+                    button("Another sample", "another"),
+                ],
+                hidden=not prompts,
+            ),
         ],
         className="only-stored",
     )
@@ -186,8 +191,7 @@ def register(app: dash.Dash, watch: Watch, scorers: Scorers, live: Live | None) 
         State("source", "value"),
     )
     _add_names(app, watch)
-    if stored_prompts(watch.now()):
-        _add_stored(app, watch)
+    _add_stored(app, watch)
     if live is not None:
         _add_asking(app)
         add_scores(app, watch, scorers, live.chat)
@@ -273,17 +277,24 @@ def _add_stored(app: dash.Dash, watch: Watch) -> None:
     )
     @in_thread
     def show(
-        source: str, at: int | None, turn: int, plan: Any, other: str, _state: str, kept: Any, weights: Any
+        source: str | None,
+        at: int | None,
+        turn: int | None,
+        plan: Any,
+        other: str | None,
+        _state: Any,
+        kept: Any,
+        weights: Any,
     ) -> Any:
         """Texts that are stored, for whatever A and B are now."""
-        if source != "stored":
-            return None, "", None, None
         seen = watch.now()
         prompts, names = stored_prompts(seen), seen.run.objectives
+        if source != "stored" or not prompts:
+            return None, "", None, None
         prompt = prompts[min(int(at or 0), len(prompts) - 1)]
         asked = (plan or {}).get("weights") or weights
         wish_of(asked, names)  # of this run
-        found = shown_stored(seen, prompt, turn or 0, asked, other, (kept or {}).get("weights"))
+        found = shown_stored(seen, prompt, turn or 0, asked, other or BASE, (kept or {}).get("weights"))
         two, five = (
             [Told(head, each["scores"], each["mean"]) for head, each in zip(heads, found[kind], strict=True)]
             for kind, heads in (("two", ("A", "B")), ("five", [each["head"] for each in found["five"]]))

@@ -365,3 +365,22 @@ def test_long_lists_are_cut_to_what_a_browser_can_index(tmp_path: Path) -> None:
     page = Explored(many_run(tmp_path / "run", 450, 5).folder)
     options = page.write("goto.options", {}, "state.data")["goto"]["options"]
     assert len(options) == 150
+
+
+def test_texts_that_come_after_the_page_was_first_made_can_be_read_and_picked(tmp_path: Path) -> None:
+    """A page that is loaded anew has all that its callbacks were made for while the run was empty."""
+    run = made_run(tmp_path / "run", points={})
+    page = Explored(run.folder)
+    assert "No two texts with all scores are stored" in page.layout()
+    assert all(not answer["side"] for _, answer in every(page))
+    for name, values in (("first", (0.9, 0.1)), ("second", (0.1, 0.9))):
+        run.add_point(point(name, values, values))
+        scores = dict(zip(run.objectives, values, strict=True))
+        run.write_samples(name, [{"prompt": "Hi?", "response": f"from {name}", "scores": scores}])
+    assert "No two texts with all scores are stored" not in page.layout()
+    offer = page.write("picks.data", {}, "pick-reset.n_clicks")
+    assert {offer[f"pick-text-{letter}"]["children"] for letter in "ab"} == {"from first", "from second"}
+    stored = page.write("stored.data", {"source.value": "stored", "weights.data": EVEN}, "source.value")
+    assert stored["stored-asked"]["children"] == ""
+    assert {voice["text"] for voice in stored["stored"]["data"]["two"]} <= {"from first", "from second", ""}
+    assert stored["stored"]["data"]["two"][0]["text"]
