@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from moalign.dashboards.charts import wrapped
 from moalign.dashboards.front import front_info, front_note
-from moalign.dashboards.marks import FrontInfo, Mark, Values, band_rim
+from moalign.dashboards.marks import FrontInfo, Values, band_rim
 from moalign.dashboards.pairs import pairs_info
-from moalign.dashboards.plane import hover_texts
+from moalign.dashboards.plane import CROWD, column, errors, hover_texts
 from moalign.dashboards.records import Band
 from moalign.dashboards.theme import TEMPLATE, blank_figure, objective_colour, objective_dash, objective_symbol
 from moalign.dashboards.wording import decimals, listing, number, plotly_text, short
@@ -192,6 +192,8 @@ def _front(front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatte
     colour, dash, symbol = _look(which)
     name = plotly_text(short(info.names[which]))
     x, y = info.pair
+    crowded = len(front.marks) > CROWD
+    plain = crowded or bool(info.rims)
     if len(front.objectives) == 2:
         places = np.array(sorted(mark.values for mark in front.on_front))
         # In steps, as the band and the hypervolume count: between two points neither is attained.
@@ -208,28 +210,20 @@ def _front(front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatte
     for marks, faint in ((front.dominated, True), (front.on_front, False)):
         if marks:
             yield go.Scatter(
-                x=[mark.values[x] for mark in marks],
-                y=[mark.values[y] for mark in marks],
-                error_x=_errors(marks, x, colour) if not info.rims else None,
-                error_y=_errors(marks, y, colour) if not info.rims else None,
+                x=column(marks, x),
+                y=column(marks, y),
+                error_x=None if plain else errors(marks, x, colour),
+                error_y=None if plain else errors(marks, y, colour),
                 mode="markers",
-                marker={"symbol": f"{symbol}-open" if faint else symbol, "size": 6 if faint else 9, "color": colour},
+                marker={
+                    "symbol": f"{symbol}-open" if faint else symbol,
+                    "size": 4 if crowded else 6 if faint else 9,
+                    "color": colour,
+                },
                 opacity=0.45 if faint else 1.0,
                 hovertext=[f"{name}<br>{text}" for text in hover_texts(marks)],
                 hoverinfo="text",
-                customdata=[(which, mark.adapter) for mark in marks],
                 name=f"{name}, dominated" if faint else name,
                 legendgroup=str(which),
                 showlegend=not faint,
             )
-
-
-def _errors(marks: tuple[Mark, ...], column: int, colour: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "array": [max(mark.high[column] - mark.values[column], 0.0) for mark in marks],
-        "arrayminus": [max(mark.values[column] - mark.low[column], 0.0) for mark in marks],
-        "color": colour,
-        "thickness": 1,
-        "width": 0,
-    }

@@ -26,7 +26,7 @@ def test_both_fronts_are_drawn_in_one_plane_with_marks_and_dashes_of_their_own(f
     assert [trace.line.dash for trace in lines] == ["solid", "dash"]
     assert {trace.line.shape for trace in lines} == {"vh"}
     faint = next(trace for trace in figure.data if trace.name == "old, dominated")
-    assert (list(faint.x), list(faint.customdata[0])) == ([2.0], [0, "a2"])
+    assert list(faint.x) == [2.0]
 
 
 def test_bands_stand_in_for_error_bars(fronts) -> None:
