@@ -193,7 +193,7 @@ def _front(front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatte
     name = plotly_text(short(info.names[which]))
     x, y = info.pair
     crowded = len(front.marks) > CROWD
-    plain = crowded or bool(info.rims)
+    bare = crowded or bool(info.rims)
     if len(front.objectives) == 2:
         places = np.array(sorted(mark.values for mark in front.on_front))
         # In steps, as the band and the hypervolume count: between two points neither is attained.
@@ -212,8 +212,8 @@ def _front(front: FrontInfo, which: int, info: VersusInfo) -> Iterable[go.Scatte
             yield go.Scatter(
                 x=column(marks, x),
                 y=column(marks, y),
-                error_x=None if plain else errors(marks, x, colour),
-                error_y=None if plain else errors(marks, y, colour),
+                error_x=None if bare else errors(marks, x, colour),
+                error_y=None if bare else errors(marks, y, colour),
                 mode="markers",
                 marker={
                     "symbol": f"{symbol}-open" if faint else symbol,

@@ -10,6 +10,7 @@ panel     the trade-off: sliders, the row, what is predicted
 tradeoff  what its controls do
 wishing   all the ways to ask for at least so much
 snippets  how to ask for it elsewhere; copying.py is the place to copy it from
+live      how texts are asked for, where a server writes them
 reading   texts side by side, as they are written; stored.py has those of the run, scores.py what objectives say of them
 examples  weights from picks, which picks.py holds
 training  what the sweep did, and does

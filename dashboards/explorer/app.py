@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from moalign.dashboards.explorer import comparing, examples, exporting, front, reading, tradeoff, training
 from moalign.dashboards.explorer.gate import Gate, Mishaps
+from moalign.dashboards.explorer.live import Live
 from moalign.dashboards.explorer.page import page
 from moalign.dashboards.explorer.parts import in_thread
 from moalign.dashboards.theme import css_variables
@@ -58,7 +59,7 @@ _INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def explorer_app(folder: Path, live: reading.Live | None = None) -> ASGIApp:
+def explorer_app(folder: Path, live: Live | None = None) -> ASGIApp:
     """The page of a run as an application of its own, for whoever mounts it at /explore.
 
     `live` says how texts are asked for; without it the page says how to get them.
@@ -126,7 +127,7 @@ def _policy(app: dash.Dash, m: int) -> str:
 def mount_explorer(app: FastAPI, service: Service) -> None:
     """Let a server answer at /explore too, with texts of its own."""
     chat = service.base.tokenizer.chat_template is not None
-    live = reading.Live.within(chat, service.limits.max_tokens, service.engine.context)
+    live = Live.within(chat, service.limits.max_tokens, service.engine.context)
     _add_to(app, explorer_app(service.run.folder, live))
 
 
@@ -176,7 +177,7 @@ async def _at_once() -> None:
     """Nothing that a page asks for is worth waiting for."""
 
 
-def _page(watch: Watch, live: reading.Live | None) -> Any:
+def _page(watch: Watch, live: Live | None) -> Any:
     """The page of the run as it is; a sentence where it cannot be read."""
     try:
         return page(watch.now(), watch.siblings(), live)

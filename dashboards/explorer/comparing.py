@@ -12,6 +12,7 @@ from jaxtyping import Float
 from moalign.comparing import Together, together
 from moalign.dashboards import Band
 from moalign.dashboards.explorer.parts import attributes, chooser, data_of, drawing, in_thread, note, plain, table, view
+from moalign.dashboards.plane import CROWD
 from moalign.dashboards.versus import VersusInfo, drawn_pair, versus_figure, versus_info
 from moalign.dashboards.wording import short
 from moalign.errors import RunError, UserError
@@ -179,7 +180,7 @@ def verdict(info: VersusInfo, second: Seen | None = None) -> list[Any]:
 def about(info: VersusInfo) -> str:
     """What the drawing shows that it does not say by itself."""
     if not info.rims:
-        return "Bars are 95 % intervals."
+        return "Bars are 95 % intervals." if min(len(front.marks) for front in info.fronts) <= CROWD else ""
     plane = "" if len(info.fronts[0].objectives) == 2 else ", of these two objectives alone"
     return f"The bands say where either front lies {info.meaning}{plane}."
 

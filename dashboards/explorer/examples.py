@@ -9,6 +9,7 @@ import numpy as np
 from dash import ClientsideFunction, Input, Output, State, dcc, html
 
 from moalign.dashboards.explorer.copying import add_copies, copies_view
+from moalign.dashboards.explorer.live import Live
 from moalign.dashboards.explorer.parts import attributes, button, estimate, in_thread, note, view
 from moalign.dashboards.explorer.picks import (
     PICKS,
@@ -23,7 +24,6 @@ from moalign.dashboards.explorer.picks import (
     weights_under,
     with_own,
 )
-from moalign.dashboards.explorer.reading import Live
 from moalign.dashboards.explorer.scores import scores_of
 from moalign.dashboards.wording import listing, number, short
 from moalign.errors import DataError

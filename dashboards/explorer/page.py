@@ -8,9 +8,10 @@ from moalign.dashboards.explorer.comparing import comparing_view
 from moalign.dashboards.explorer.examples import examples_view
 from moalign.dashboards.explorer.exporting import exporting_view
 from moalign.dashboards.explorer.front import front_view
+from moalign.dashboards.explorer.live import Live, live_store
 from moalign.dashboards.explorer.panel import tradeoff_panel
 from moalign.dashboards.explorer.parts import attributes
-from moalign.dashboards.explorer.reading import Live, live_store, reading_view
+from moalign.dashboards.explorer.reading import reading_view
 from moalign.dashboards.explorer.training import training_view
 from moalign.dashboards.summary import summary_sentence
 from moalign.dashboards.theme import sharper

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from explored import Explored, many_run
 
-from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.live import Live
 from moalign.runs import Run
 
 TIMES = 5

@@ -11,7 +11,7 @@ from explored import Explored, many_run
 from made_runs import made_run, point
 
 from moalign.dashboards.explorer.front import clicked
-from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.live import Live
 from moalign.dashboards.explorer.scores import difference
 from moalign.dashboards.explorer.snippets import snippets
 from moalign.files import write_json

@@ -11,6 +11,7 @@ from made_runs import made_run
 
 from moalign.config import parse_config
 from moalign.dashboards.explorer.examples import ending, progress
+from moalign.dashboards.explorer.live import Live
 from moalign.dashboards.explorer.picks import (
     PICKS,
     asked_units,
@@ -27,7 +28,6 @@ from moalign.dashboards.explorer.picks import (
     weights_under,
     with_own,
 )
-from moalign.dashboards.explorer.reading import Live
 from moalign.errors import DataError
 from moalign.exploring import Seen, Watch
 from moalign.frontiers import ParetoPoint

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from moalign.dashboards.explorer import gate
 from moalign.dashboards.explorer.gate import Gate, call
-from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.live import Live
 from moalign.serving.api.refusals import RefusedError
 
 CALLBACK = "/explore/_dash-update-component"

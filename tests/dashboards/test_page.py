@@ -14,9 +14,9 @@ from dash import dcc, html
 from explored import Explored, many_run
 from playwright.sync_api import Page
 
+from moalign.dashboards.explorer.live import Live
 from moalign.dashboards.explorer.page import VIEWS
 from moalign.dashboards.explorer.parts import chooser, table
-from moalign.dashboards.explorer.reading import Live
 
 Part = dict[str, Any]
 HEADINGS = ("H1", "H2", "H3", "H4")

@@ -9,7 +9,7 @@ from explored import Explored, many_run
 from made_runs import made_run, point
 from plotly.utils import PlotlyJSONEncoder
 
-from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.live import Live
 from moalign.dashboards.explorer.scores import Told, difference, expected, scored, scores_of
 from moalign.dashboards.explorer.stored import answers, five_points, nearest, shown_stored, some_texts, stored_prompts
 from moalign.errors import DataError

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from moalign.dashboards.explorer.app import PREFIX, explorer_app
-from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.live import Live
 from moalign.serving.server import address, listen
 
 TEXT = "caf\u00e9 \u6f22\u5b57 \U0001f44d\U0001f3fd"

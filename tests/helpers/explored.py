@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from moalign.config import parse_config
 from moalign.dashboards.explorer.app import PREFIX, explorer_app
-from moalign.dashboards.explorer.reading import Live
+from moalign.dashboards.explorer.live import Live
 from moalign.frontiers import ParetoPoint
 from moalign.preference import Preference
 from moalign.runs import Run
