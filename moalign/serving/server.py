@@ -20,7 +20,7 @@ from moalign.models import load_base
 from moalign.preference import Preference
 from moalign.runs import Run
 from moalign.serving.api.app import create_app
-from moalign.serving.api.guards import is_loopback
+from moalign.serving.api.guards import PAGES, is_loopback
 from moalign.serving.api.service import Service
 from moalign.serving.api.wishes import example
 from moalign.serving.engine import Engine
@@ -64,7 +64,7 @@ def serve_run(
         say(f"{run.folder}: {models} adapters over {', '.join(run.objectives)}; policy {service.default_policy}")
         say(f"listening on {address(listening)}/v1, for example with model {example(service.planner.objectives)}")
         if extend is not None:
-            say(f"to look at it in a browser: {address(listening)}/explore/")
+            say(f"to look at it in a browser: {address(listening)}{PAGES}/")
         log_to_stderr()
         asyncio.run(_serve(service, listening, drain_seconds, extend))
 
