@@ -2,16 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from moalign.dashboards.bars import LINE, THICK, Bar, bar_frames, bar_trace, track, written
-from moalign.dashboards.theme import INK, NEUTRAL, TEMPLATE, objective_colour, objective_symbol
-from moalign.dashboards.wording import listing, number, plotly_text, short, span_decimals
+from moalign.dashboards.bars import Bar
+from moalign.dashboards.wording import listing, number, short, span_decimals
 from moalign.frontiers.pareto_set import ParetoPoint, ParetoSet
 
 _MOST = 8  # adapters that are told apart
@@ -27,10 +25,10 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Outlook:
-    """One objective: the predicted value with its interval, None where not known, and what there is to compare with.
+    """One objective: the predicted value with its interval, None where not known, and the range to compare it with.
 
-    `low` and `high` are the range over the front and the base model, None where neither was measured; `base` the base
-    model's value. All in the objective's units.
+    `low` and `high` are the range over the front and the base model, None where neither was measured. All in the
+    objective's units.
     """
 
     objective: str
@@ -39,7 +37,6 @@ class Outlook:
     interval: tuple[float, float] | None
     low: float | None
     high: float | None
-    base: float | None
 
 
 @dataclass(frozen=True)
@@ -75,29 +72,10 @@ def tradeoff_info(plan: Mapping[str, Any], front: ParetoSet, base: ParetoPoint |
     return TradeoffInfo(parts, outlooks, source, where, " ".join([*said, source, *([told] if told else [])]))
 
 
-def tradeoff_figure(info: TradeoffInfo) -> go.Figure:
-    """Bars for the mixture; below them a line for each objective, from the lowest to the highest that was measured.
-
-    On it the predicted value, its interval as a thick stroke, and the base model as a diamond.
-    """
-    rows = [len(info.parts) + 1 + 1.4 * i for i in range(len(info.outlooks))]
-    end = len(info.parts) + 1 + 1.4 * len(rows)
-    shapes, notes = bar_frames(info.parts)
-    for one, y in zip(info.outlooks, rows, strict=True):
-        shapes += _range(one, y)
-        notes += _said(one, y)
-    figure = go.Figure(
-        [bar_trace(info.parts), *_intervals(info.outlooks, rows), *_marks(info.outlooks, rows)],
-        {"template": TEMPLATE, "height": 60 + round(LINE * end), "shapes": shapes, "annotations": notes},
-    )
-    figure.update_xaxes(visible=False, range=[-0.02, 1.02])
-    return figure.update_yaxes(visible=False, range=[end - 0.4, -0.7])
-
-
 def promise(one: Outlook) -> str:
     """A predicted value with its interval, as it is read.
 
-    >>> promise(Outlook("helpful", 0, 2.5719, (2.4887, 2.6552), 1.7, 3.7, None))
+    >>> promise(Outlook("helpful", 0, 2.5719, (2.4887, 2.6552), 1.7, 3.7))
     '2.57 (2.49 to 2.66)'
     """
     if one.value is None:
@@ -145,7 +123,6 @@ def _outlooks(plan: Mapping[str, Any], front: ParetoSet, base: ParetoPoint | Non
                 None if predicted["interval"] is None else tuple(predicted["interval"]),
                 min(measured, default=None),
                 max(measured, default=None),
-                at_base if math.isfinite(at_base) else None,
             )
         )
     return tuple(found)
@@ -166,83 +143,3 @@ def _where(outlooks: tuple[Outlook, ...], front: ParetoSet) -> tuple[str, str]:
     name = short(_names(front)[point.adapter], 34)
     hedge = "" if told.any() else ", though by no more than the intervals allow"
     return "inside", f"It lies inside the front: {name} is at least as good in everything{hedge}."
-
-
-def _along(one: Outlook, value: float) -> float:
-    """Where a value lies between the lowest and the highest that is known of its objective; in the middle of none."""
-    known = [end for end in (one.low, one.high, one.value, *(one.interval or ())) if end is not None]
-    low, high = min(known), max(known)
-    return (value - low) / (high - low) if high > low else 0.5
-
-
-def _range(one: Outlook, y: float) -> list[dict[str, Any]]:
-    if one.low is None or one.high is None:
-        return []
-    left, right = _along(one, one.low), _along(one, one.high)
-    return [track(left, right, y) if right > left else track(0.0, 1.0, y)]
-
-
-def _said(one: Outlook, y: float) -> list[dict[str, Any]]:
-    """The objective, what is promised of it, and below the line the ends of the range."""
-    said = [
-        written(f"<b>{plotly_text(short(one.objective, 26))}</b>", y - 0.1, "left"),
-        written(plotly_text(promise(one)), y - 0.1, "right"),
-    ]
-    if one.low is None or one.high is None:
-        return said
-    digits = span_decimals((one.low, one.high))
-    ends = [(one.low, "left"), (one.high, "right")] if one.high > one.low else [(one.low, "center")]
-    for value, anchor in ends:
-        place = {"x": _along(one, value), "y": y + 0.26, "xanchor": anchor, "yanchor": "top"}
-        said.append({**place, "text": number(value, digits), "showarrow": False, "font": {"size": 11, "color": INK}})
-    return said
-
-
-def _intervals(outlooks: Sequence[Outlook], rows: Sequence[float]) -> list[dict[str, Any]]:
-    known = [(one, y) for one, y in zip(outlooks, rows, strict=True) if one.interval is not None]
-    return [
-        {
-            "type": "scatter",
-            "x": [_along(one, end) for end in one.interval or ()],
-            "y": [y + THICK / 2] * 2,
-            "mode": "lines",
-            "line": {"color": objective_colour(one.column), "width": 12},
-            "opacity": 0.45,
-            "hoverinfo": "skip",
-            "cliponaxis": False,
-            "name": "95 % interval",
-            "legendgroup": "interval",
-            "showlegend": i == 0,
-        }
-        for i, (one, y) in enumerate(known)
-    ]
-
-
-def _marks(outlooks: Sequence[Outlook], rows: Sequence[float]) -> list[dict[str, Any]]:
-    base = {"symbol": "diamond-open", "size": 10, "color": NEUTRAL, "line": {"width": 2}}
-    own = {
-        "symbol": [objective_symbol(one.column) for one in outlooks if one.value is not None],
-        "color": [objective_colour(one.column) for one in outlooks if one.value is not None],
-        "size": 9,
-    }
-    traces = []
-    for name, marker, values in (
-        ("base model", base, [one.base for one in outlooks]),
-        ("predicted", own, [one.value for one in outlooks]),
-    ):
-        known = [(one, y, v) for one, y, v in zip(outlooks, rows, values, strict=True) if v is not None]
-        if known:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "x": [_along(one, value) for one, _, value in known],
-                    "y": [y + THICK / 2 for _, y, _ in known],
-                    "mode": "markers",
-                    "marker": marker,
-                    "hovertext": [f"{name}<br>{plotly_text(short(o.objective))} {number(v)}" for o, _, v in known],
-                    "hoverinfo": "text",
-                    "cliponaxis": False,
-                    "name": name,
-                }
-            )
-    return traces

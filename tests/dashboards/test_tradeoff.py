@@ -4,7 +4,7 @@ import pytest
 
 from moalign.dashboards.bars import Bar
 from moalign.dashboards.explorer.tradeoff import predictions
-from moalign.dashboards.tradeoff import SOURCES, Outlook, TradeoffInfo, promise, tradeoff_figure, tradeoff_info
+from moalign.dashboards.tradeoff import SOURCES, Outlook, TradeoffInfo, promise, tradeoff_info
 
 
 def plan(rows, predicted=None, source="interpolated", shares=(1.0,), direction=None):
@@ -39,8 +39,6 @@ def test_the_mixture_is_told_by_what_its_adapters_were_asked(front):
         f"2.25 (2.05 to 2.45). {SOURCES['interpolated']} It lies on the front: no measured policy is as good in "
         "everything."
     )
-    bars = tradeoff_figure(info).data[0]
-    assert bars.x == (0.75, 0.25)
 
 
 def test_lanes_count_by_their_shares_and_no_row_is_the_base(front):
@@ -78,8 +76,8 @@ def test_the_range_is_that_of_the_front_and_the_base(front, two):
     """The dominated point counts nothing; a base at 1.1 lies inside, one at -1 widens the range."""
     base = two.base.__class__("base", "base", two.base.preference, {"helpful": -1.0, "brief": 1.1}, {}, {})
     helpful, brief = tradeoff_info(plan([{"a0": 1.0}], {"helpful": 4.0, "brief": 0.0}), front, base).outlooks
-    assert (helpful.low, helpful.high, helpful.base) == (-1.0, 4.0, -1.0)
-    assert (brief.low, brief.high, brief.base) == (0.0, 4.0, 1.1)
+    assert (helpful.low, helpful.high) == (-1.0, 4.0)
+    assert (brief.low, brief.high) == (0.0, 4.0)
     assert helpful.interval == (3.8, 4.2)
 
 
@@ -103,47 +101,15 @@ def test_a_direction_is_told(front):
     assert "The prompt states the direction helpful 0.80 and brief \N{MINUS SIGN}0.60." in info.note
 
 
-def test_the_drawing_puts_values_between_the_ends(front, two):
-    """Helpful from 0 to 4: 3 at three quarters, its interval around it; the base at 1.1 / 4."""
-    info = tradeoff_info(plan([{"a1": 1.0}], {"helpful": 3.0, "brief": 3.0}, "measured"), front, two.base)
-    figure = tradeoff_figure(info)
-    drawn = {trace.name: trace for trace in figure.data}
-    assert drawn["predicted"].x == (0.75, 0.75)
-    assert drawn["predicted"].marker.symbol == ("circle", "square")
-    assert drawn["95 % interval"].x == pytest.approx((0.7, 0.8))
-    assert drawn["base model"].x == pytest.approx((0.275, 0.275))
-    said = [note.text for note in figure.layout.annotations]
-    assert said == [
-        *("brief60-helpful40", "100 %"),
-        *("<b>helpful</b>", "3.00 (2.80 to 3.20)", "0.00", "4.00"),
-        *("<b>brief</b>", "3.00 (2.80 to 3.20)", "0.00", "4.00"),
-    ]
-
-
-def test_beyond_the_range_the_line_gives_way(front):
-    """Predicted 6 where 4 was the most: the mark is at the end, the range ends before it."""
-    info = tradeoff_info(plan([{"a1": 1.0}], {"helpful": 6.0, "brief": 3.0}), front)
-    figure = tradeoff_figure(info)
-    (marks,) = [trace for trace in figure.data if trace.name == "predicted"]
-    assert marks.x == pytest.approx((6.0 / 6.2, 0.75))
-    assert max(shape.x1 for shape in figure.layout.shapes if shape.y0 == 2.0) == pytest.approx(4.0 / 6.2)
-
-
-def test_little_or_nothing_known_is_drawn_all_the_same(bare, make_set, odd):
-    """An empty set, one point without an interval, a flat objective, and names that are markup."""
+def test_little_or_nothing_known_is_told_all_the_same(bare, make_set):
+    """An empty set, and one point without an interval."""
     nothing = tradeoff_info(plan([{}], source="unknown"), bare().front)
     assert nothing.note == f"Mixed: 100 % base model. {SOURCES['unknown']}"
-    assert [note.text for note in tradeoff_figure(nothing).layout.annotations][2:] == [
-        *("<b>helpful</b>", "not known", "<b>brief</b>", "not known")
-    ]
+    assert [promise(one) for one in nothing.outlooks] == ["not known", "not known"]
     told = plan([{"a0": 1.0}], {"helpful": 1.0, "brief": 2.0}, "measured")
     told["predicted"]["helpful"]["interval"] = None
     one = tradeoff_info(told, make_set((1.0, 2.0)))
     assert promise(one.outlooks[0]) == "1.00"
-    assert [trace.x for trace in tradeoff_figure(one).data if trace.name == "predicted"] == [pytest.approx((0.5, 0.5))]
-    marked = tradeoff_figure(tradeoff_info(plan([{odd.front.points[3].adapter: 1.0}]), odd.front, odd.base))
-    assert all("<b>" not in note.text.removeprefix("<b>") for note in marked.layout.annotations)
-    assert all(len(note.text) < 70 for note in marked.layout.annotations)
 
 
 def test_sources_are_those_of_plans():
@@ -152,7 +118,7 @@ def test_sources_are_those_of_plans():
 
 def test_a_range_that_ends_at_zero_is_drawn_to_its_end() -> None:
     """At -1 of -3 to 0 the dot stands two thirds along its track, and the interval around it."""
-    one = Outlook("brief", 0, -1.0, (-1.3, -0.7), -3.0, 0.0, None)
+    one = Outlook("brief", 0, -1.0, (-1.3, -0.7), -3.0, 0.0)
     shown = str(predictions(TradeoffInfo((), (one,), "", "", "")).to_plotly_json())
     assert "'left': '66.67%'" in shown
     assert "'left': '56.67%', 'width': '20.00%'" in shown
